@@ -1,0 +1,1 @@
+"""Custom gradients for PyTorch: write one, check it, ship it."""

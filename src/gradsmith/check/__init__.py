@@ -1,0 +1,1 @@
+"""CHECK: one question a file about any custom gradient, and a diagnosis."""
