@@ -1,0 +1,113 @@
+"""Asks: is what `backward` returns the derivative of `forward`, and if not, how is it wrong?
+
+Judged at the inputs given (or close by, where those sit on a kink) with a random upstream. Cannot see: mistakes that
+show only at other values or sizes; an error smaller than the tolerance; where differences alone are to be had, an error
+in few elements of a large argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from gradsmith.check.checks.returned import wrong_shape
+from gradsmith.check.deliberate import modifier, surrogate
+from gradsmith.check.diagnose import diagnose
+from gradsmith.check.finding import Finding
+from gradsmith.check.findings import finding
+from gradsmith.check.judge import Judgement, judge
+from gradsmith.check.subject import Subject
+
+CODES = (
+    "gradient-sign", "gradient-scale", "gradient-transposed", "gradient-swapped", "gradient-conjugate",
+    "gradient-ignores-upstream", "gradient-missing", "gradient-wrong", "gradient-nonfinite", "surrogate-gradient",
+    "gradient-modifier", "not-smooth-here", "cannot-tell",
+)  # fmt: skip
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    judgements = [judge(subject, position) for position in subject.arguments]
+    subject.variations += sorted({judgement.label for judgement in judgements})
+    suspicious = [j for j in judgements if j.verdict in ("wrong", "constant")]
+    if suspicious and subject.case.reference is None:
+        on_purpose = modifier(subject, suspicious) or surrogate(subject, judgements)
+        if on_purpose is not None:
+            yield on_purpose
+            suspicious = []
+    for judgement in suspicious:
+        if not wrong_shape(subject, judgement.position):
+            yield _wrong(subject, judgement, judgements)
+    for judgement in judgements:
+        if judgement.verdict == "unknown":
+            yield _unknown(subject, judgement)
+
+
+def _wrong(subject: Subject, judgement: Judgement, judgements: Sequence[Judgement]) -> Finding:
+    name = subject.argument(judgement.position)
+    if judgement.verdict == "constant":
+        return finding(
+            subject,
+            "gradient-wrong",
+            name,
+            f"backward returns a gradient for `{name}`, on which the output does not depend",
+            evidence={"oracle": judgement.oracle, "got": largest(judgement.got)},
+            advice=f"return None for `{name}`",
+        )
+    diagnosis = diagnose(subject, judgement, judgements)
+    return finding(
+        subject,
+        diagnosis.code,
+        name,
+        diagnosis.message,
+        evidence={**evidence(judgement), **diagnosis.evidence},
+        advice=diagnosis.advice,
+    )
+
+
+def evidence(judgement: Judgement) -> dict[str, Any]:
+    """The worst element: where, what was got, what is right, by which oracle, known how well."""
+    expected, wrong = judgement.expected, judgement.wrong
+    assert expected is not None
+    assert wrong is not None
+    off = torch.where(wrong, (judgement.got - expected).abs(), torch.zeros_like(expected.abs()))
+    off = torch.nan_to_num(off, nan=torch.inf)
+    flat = int(off.reshape(-1).argmax())
+    index = [int(place) for place in torch.unravel_index(torch.tensor(flat), expected.shape)]
+    got, right = judgement.got.reshape(-1)[flat].item(), expected.reshape(-1)[flat].item()
+    facts: dict[str, Any] = {
+        "element": index,
+        "got": _plain(got),
+        "expected": _plain(right),
+        "ratio": _plain(got / right) if right else None,
+        "wrong_elements": int(wrong.sum()),
+        "elements_looked_at": int(torch.isfinite(expected).sum()),
+        "elements": expected.numel(),
+        "oracle": judgement.oracle,
+        "oracle_error": judgement.error,
+    }
+    if judgement.label != "as given":
+        facts["inputs"] = judgement.label
+    return facts
+
+
+def largest(tensor: torch.Tensor) -> Any:
+    return _plain(tensor.reshape(-1)[int(tensor.abs().argmax())].item())
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, complex) else value
+
+
+def _unknown(subject: Subject, judgement: Judgement) -> Finding:
+    name = subject.argument(judgement.position)
+    code = "not-smooth-here" if judgement.kink else "cannot-tell"
+    return finding(
+        subject,
+        code,
+        name,
+        f"the gradient for `{name}` could not be judged: {judgement.reason}",
+        evidence={"oracle": judgement.oracle},
+        advice="give inputs at which the function is smooth" if judgement.kink else "give a reference= forward",
+    )

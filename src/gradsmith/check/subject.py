@@ -1,0 +1,365 @@
+"""A `Subject`: one case made ready for questions, and the calls that answer them.
+
+Every call is on fresh copies of the inputs, from the same state of every random number generator, so that one question
+never disturbs the next, and a dropout gives the same mask each time.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from gradsmith.check._private import backward_name
+from gradsmith.check.case import Case, copy_arguments
+from gradsmith.check.tree import is_float, leaves, tree_map
+
+SEED = 20_000
+Tensors = tuple[torch.Tensor | None, ...]
+Result = TypeVar("Result")
+
+
+class Raised(Exception):  # noqa: N818  (it carries somebody else's error, it is none of ours)
+    """The checked code raised: in `stage` ("forward", "backward", ...) with `error`."""
+
+    def __init__(self, stage: str, error: BaseException) -> None:
+        super().__init__(f"{stage} raises {type(error).__name__}: {first_line(error)}")
+        self.stage = stage
+        self.error = error
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0]
+
+
+@contextmanager
+def user_code(stage: str) -> Iterator[None]:
+    """Turn whatever the checked code raises, `sys.exit` included, into `Raised`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except Raised:
+        raise
+    except (Exception, SystemExit) as error:  # The isolation boundary: the code is anybody's and may raise anything.
+        raise Raised(stage, error) from error
+
+
+@contextmanager
+def seeded(seed: int = SEED) -> Iterator[None]:
+    """Every global random number generator (torch, NumPy, Python) at a fixed state, and back as it was."""
+    python, array = random.getstate(), np.random.get_state()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(array)
+
+
+@dataclass
+class Raw:
+    """What one call of `backward` was given and what it returned, before the engine touched it."""
+
+    upstream: tuple[Any, ...]
+    needs: tuple[bool, ...]
+    returned: tuple[Any, ...]
+
+
+@dataclass
+class Pass:
+    """One forward, and what is needed to go backward from it any number of times."""
+
+    leaves: Tensors  # one an input; None where no gradient is asked for
+    outputs: tuple[Any, ...]
+    raw: list[Raw] = field(default_factory=list)
+
+    @property
+    def differentiable(self) -> tuple[torch.Tensor, ...]:
+        return tuple(out for out in self.outputs if isinstance(out, torch.Tensor) and out.requires_grad)
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a gradient may be from the truth: `relative` to each element, `floor` to the scale of the argument."""
+
+    relative: float
+    floor: float
+    step: float  # the first step of a difference, relative to the size of the input
+    eps: float
+
+
+TOLERANCES = {
+    torch.float64: Tolerance(relative=1e-4, floor=1e-7, step=1e-3, eps=2.3e-16),
+    torch.float32: Tolerance(relative=3e-3, floor=3e-4, step=3e-2, eps=1.2e-7),
+    torch.float16: Tolerance(relative=5e-2, floor=2e-2, step=2e-1, eps=1e-3),
+    torch.bfloat16: Tolerance(relative=1e-1, floor=5e-2, step=3e-1, eps=8e-3),
+}
+
+
+class Subject:
+    """A case at one point: `inputs` in the precision of the check, and random upstreams for its outputs."""
+
+    def __init__(self, case: Case, inputs: tuple[Any, ...] | None = None, *, label: str = "as given") -> None:
+        self.case = case
+        self.label = label
+        self.variations: list[str] = []  # what the running check has looked at
+        self.refused: list[str] = []  # variations that it left out, and why
+        self._cache: dict[str, Any] = {}
+        if inputs is None:
+            self.dtype, self.inputs = self._precise()
+        else:
+            self.inputs = inputs
+            self.dtype = working_dtype(inputs)
+
+    def at(self, inputs: tuple[Any, ...], label: str) -> Subject:
+        """The same case at another point."""
+        return Subject(self.case, inputs, label=label)
+
+    def cached(self, key: str, compute: Callable[[], Result]) -> Result:
+        """What `compute` gives, computed at most once for this point."""
+        if key not in self._cache:
+            self._cache[key] = compute()
+        value: Result = self._cache[key]
+        return value
+
+    # -- the point ------------------------------------------------------------------------------------------------
+
+    def _precise(self) -> tuple[torch.dtype, tuple[Any, ...]]:
+        """The inputs in float64 if the Function takes and keeps it; else in float32; else as they were given."""
+        given = tuple(self.case.inputs)
+        if not any(is_float(value) for value in given):
+            return torch.float64, given
+        for dtype in (torch.float64, torch.float32):
+            inputs = to_dtype(given, dtype)
+            try:
+                outputs = self._outputs_at(inputs)
+            except Raised:
+                continue
+            kept = [out for out in outputs if is_float(out)]
+            if all(out.dtype in (dtype, dtype.to_complex()) for out in kept):
+                return dtype, inputs
+        self._outputs_at(given)  # raises what the Function itself raises on what it was given
+        return working_dtype(given), given
+
+    def _outputs_at(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return self.forward(inputs, needs=tuple(False for _ in inputs)).outputs
+
+    @property
+    def needs(self) -> tuple[bool, ...]:
+        return self.case.needs_grad
+
+    @property
+    def arguments(self) -> tuple[int, ...]:
+        """The positions of the inputs whose gradient is asked for."""
+        return tuple(i for i, need in enumerate(self.needs) if need)
+
+    @cached_property
+    def tolerance(self) -> Tolerance:
+        return TOLERANCES.get(self.dtype, TOLERANCES[torch.float32])
+
+    def argument(self, position: int) -> str:
+        return self.case.argument_names[position]
+
+    # -- calls ----------------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        inputs: tuple[Any, ...] | None = None,
+        *,
+        needs: tuple[bool, ...] | None = None,
+        function: Callable[..., Any] | None = None,
+        stage: str = "forward",
+        seed: int = SEED,
+        arrange: Mapping[int, Arrange] | None = None,
+    ) -> Pass:
+        """Call the Function (or another `function`) on fresh copies of `inputs`; nothing of the caller is touched."""
+        inputs = self.inputs if inputs is None else inputs
+        needs = self.needs if needs is None else needs
+        starts, given = fresh(inputs, needs, arrange)
+        result = Pass(starts, ())
+        with seeded(seed), user_code(stage), torch.enable_grad(), self._spy(result.raw):
+            out = (function or self.case.function)(*given, **copy_arguments(dict(self.case.kwargs)))
+        result.outputs = tuple(leaves(out))
+        return result
+
+    def backward(
+        self,
+        run: Pass,
+        upstream: Sequence[torch.Tensor | None] | None = None,
+        *,
+        create_graph: bool = False,
+        retain_graph: bool = False,
+        stage: str = "backward",
+        seed: int = SEED,
+    ) -> Tensors:
+        """The gradients of `run`'s inputs as the engine hands them over; None where it has none."""
+        outputs = run.differentiable
+        if upstream is None:
+            upstream = self.upstream(outputs)
+        used = [(out, up) for out, up in zip(outputs, upstream, strict=True) if up is not None]
+        wanted = [leaf for leaf in run.leaves if leaf is not None]
+        if not used or not wanted:
+            return tuple(None for _ in run.leaves)
+        with seeded(seed), user_code(stage), self._spy(run.raw):
+            found = torch.autograd.grad(
+                [out for out, _ in used],
+                wanted,
+                [up for _, up in used],
+                allow_unused=True,
+                create_graph=create_graph,
+                retain_graph=retain_graph or create_graph,
+            )
+        grads = iter(found)
+        return tuple(None if leaf is None else next(grads) for leaf in run.leaves)
+
+    def vjp(
+        self,
+        inputs: tuple[Any, ...] | None = None,
+        upstream: Sequence[torch.Tensor | None] | None = None,
+        *,
+        needs: tuple[bool, ...] | None = None,
+    ) -> tuple[Pass, Tensors]:
+        """One forward and one backward."""
+        run = self.forward(inputs, needs=needs)
+        return run, self.backward(run, upstream)
+
+    @contextmanager
+    def _spy(self, raw: list[Raw]) -> Iterator[None]:
+        """Note what `backward` is given and returns; the engine looks it up on the class at each call."""
+        cls: Any = self.case.function_class
+        if cls is None:
+            yield
+            return
+        name = backward_name(cls)
+        own = vars(cls).get(name)
+        original = getattr(cls, name)
+
+        def backward(ctx: Any, *upstream: Any) -> Any:
+            returned = original(ctx, *upstream)
+            given = tuple(upstream)
+            answers = returned if isinstance(returned, tuple | list) else (returned,)
+            raw.append(Raw(given, tuple(getattr(ctx, "needs_input_grad", ())), tuple(answers)))
+            return returned
+
+        setattr(cls, name, staticmethod(backward))
+        try:
+            yield
+        finally:
+            if own is None:
+                delattr(cls, name)
+            else:
+                setattr(cls, name, own)
+
+    # -- upstreams ------------------------------------------------------------------------------------------------
+
+    def upstream(self, outputs: Sequence[torch.Tensor], which: int = 0) -> tuple[torch.Tensor, ...]:
+        """Random upstreams for `outputs`, never near zero and never all alike; `which` picks another draw."""
+        generator = torch.Generator().manual_seed(SEED + 17 * which)
+        return tuple(spread_like(out, generator) for out in outputs)
+
+    @cached_property
+    def base(self) -> Pass:
+        """The forward at the point, one backward run (as `base_grads`)."""
+        return self.forward()
+
+    @cached_property
+    def base_upstream(self) -> tuple[torch.Tensor, ...]:
+        return self.upstream(self.base.differentiable)
+
+    @cached_property
+    def base_grads(self) -> Tensors:
+        return self.backward(self.base, self.base_upstream, retain_graph=True)
+
+    @cached_property
+    def base_runs(self) -> bool:
+        """Whether the forward runs at the point."""
+        try:
+            return self.base is not None
+        except Raised:
+            return False
+
+    @cached_property
+    def failure(self) -> Raised | None:
+        """What one forward and backward at the point raises, if it does."""
+        try:
+            self.base_grads  # noqa: B018  (cached: the checks read it again)
+        except Raised as raised:
+            return raised
+        return None
+
+
+def spread_like(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Values of either sign and of size 0.5 to 1.5, in few decimals, of `tensor`'s shape and dtype."""
+
+    def draw() -> torch.Tensor:
+        size = torch.randint(500, 1500, tensor.shape, generator=generator) / 1000
+        sign = torch.randint(0, 2, tensor.shape, generator=generator) * 2 - 1
+        return (size * sign).to(torch.float64)
+
+    if tensor.is_complex():
+        return torch.complex(draw(), draw()).to(dtype=tensor.dtype, device=tensor.device)
+    return draw().to(dtype=tensor.dtype, device=tensor.device)
+
+
+Arrange = Callable[[torch.Tensor], torch.Tensor]
+
+
+def fresh(
+    inputs: tuple[Any, ...], needs: Sequence[bool], arrange: Mapping[int, Arrange] | None = None
+) -> tuple[Tensors, tuple[Any, ...]]:
+    """Leaves for the inputs that need a gradient, and the arguments to call with.
+
+    The arguments are copies of the leaves, not the leaves, so that a Function may write in place. `arrange` maps a
+    position to what lays that argument out anew: same values, other strides.
+    """
+    arrange = arrange or {}
+    starts: list[torch.Tensor | None] = []
+    given: list[Any] = []
+    for position, (value, need) in enumerate(zip(inputs, needs, strict=True)):
+        lay_out = arrange.get(position, torch.clone)
+        if need and isinstance(value, torch.Tensor):
+            leaf = value.detach().clone().requires_grad_()
+            starts.append(leaf)
+            given.append(lay_out(leaf))
+        elif isinstance(value, torch.Tensor):
+            starts.append(None)
+            given.append(lay_out(value.detach()))
+        else:
+            starts.append(None)
+            given.append(copy_arguments(value))
+    return tuple(starts), tuple(given)
+
+
+def to_dtype(inputs: tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
+    """`inputs` with every floating tensor in `dtype` (complex ones in the complex dtype that belongs to it)."""
+
+    def convert(value: Any) -> Any:
+        if not is_float(value):
+            return value
+        target = dtype.to_complex() if value.is_complex() else dtype
+        return value.detach().to(target) if value.dtype != target else value.detach()
+
+    return tuple(tree_map(convert, value) for value in inputs)
+
+
+def working_dtype(inputs: tuple[Any, ...]) -> torch.dtype:
+    """The coarsest real dtype among the floating inputs: what precision can be hoped for."""
+    dtypes = [leaf.dtype.to_real() for leaf in leaves(inputs) if is_float(leaf)]
+    return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float64)
+
+
+def scale(tensor: torch.Tensor) -> float:
+    """The size of the largest element; 0 for an empty tensor."""
+    return float(tensor.detach().abs().max()) if tensor.numel() else 0.0
