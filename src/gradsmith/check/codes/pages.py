@@ -6,8 +6,8 @@
 
 ...prose, a block ```python bad and a block ```python good
 
-Both blocks run as they stand. They leave a tuple `inputs` and the function to check: the name `fn`, or else the last
-`torch.autograd.Function` that they define.
+Both blocks run as they stand. They leave a tuple `inputs` and the function to check: the name `fn`, or else
+the last `torch.autograd.Function` that they define.
 """
 
 from __future__ import annotations
@@ -97,6 +97,8 @@ def unknown(code: str) -> str:
 def _parse(name: str, text: str) -> Page:
     front = _FRONT.match(text)
     if front is None or front["code"] != name or front["severity"] not in SEVERITIES:
-        raise ValueError(f"{name}.md: the page must begin with '# {name}', a blank line, '**severity** · meaning'")
+        raise ValueError(
+            f"{name}.md: the page must begin with '# {name}', a blank line, '**severity** · meaning'"
+        )
     summary = re.sub(r"[*`]", "", front["summary"])
     return Page(name, cast(Severity, front["severity"]), summary, text)

@@ -1,0 +1,18 @@
+"""The `gradsmith` command: its sub-commands, and the settings that pyproject.toml gives them."""
+
+from __future__ import annotations
+
+import click
+
+from gradsmith.cli.check_command import check
+from gradsmith.cli.explain_command import explain
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="gradsmith")
+def main() -> None:
+    """Custom gradients for PyTorch: check those of a program, and explain what was found."""
+
+
+main.add_command(check)
+main.add_command(explain)

@@ -1,0 +1,124 @@
+"""Run somebody's program unchanged, as Python would run it, while its custom Functions are recorded.
+
+The program is the real `__main__`: guards fire, pickling and `inspect` find its classes, and `multiprocessing` finds
+its file. It stays `__main__` while it is checked, because its Functions are called again then.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from gradsmith.cli.problem import Problem, describe
+
+
+@dataclass(frozen=True)
+class Program:
+    """A script, or a module as `python -m` runs it. `load` compiles it and may raise `Problem`."""
+
+    name: str  # as the user calls it
+    path: str  # what stands first on sys.path
+    load: Callable[[], tuple[types.CodeType, dict[str, object]]]
+
+
+def script(path: Path) -> Program:
+    """The program that `python PATH` runs."""
+
+    def load() -> tuple[types.CodeType, dict[str, object]]:
+        try:
+            with io.open_code(str(path.absolute())) as file:
+                code = compile(file.read(), str(path), "exec")
+        except (OSError, SyntaxError, ValueError) as error:
+            raise Problem(f"{path} cannot be read: {describe(error)}") from error
+        return code, {"__file__": str(path), "__package__": None, "__spec__": None, "__loader__": None}
+
+    return Program(str(path), str(path.absolute().parent), load)
+
+
+def module(name: str, root: str | None = None) -> Program:
+    """The program that `python -m NAME` runs from the directory `root` (this one by default)."""
+
+    def load() -> tuple[types.CodeType, dict[str, object]]:
+        try:
+            spec = importlib.util.find_spec(name)
+            code = spec.loader.get_code(name) if spec and spec.loader else None  # type: ignore[attr-defined]
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # Finding a module imports its parents, which may raise anything.
+            raise Problem(f"module {name} cannot be imported: {describe(error)}") from error
+        if spec is None or code is None:
+            raise Problem(f"module {name} has no Python source to run")
+        attributes: dict[str, object] = {
+            "__file__": spec.origin,
+            "__package__": spec.parent,
+            "__spec__": spec,
+        }
+        return code, {**attributes, "__loader__": spec.loader}
+
+    return Program(name, root or os.getcwd(), load)
+
+
+def run(program: Program, arguments: Sequence[str] = ()) -> types.ModuleType:
+    """Run `program` to its end, its threads included, and return its namespace.
+
+    Raises:
+        Problem: it cannot be read, it raises, exits with a status other than 0, or is interrupted.
+    """
+    sys.path.insert(0, program.path)
+    code, attributes = program.load()
+    main = types.ModuleType("__main__")
+    vars(main).update({"__builtins__": __builtins__, **attributes})
+    sys.modules["__main__"] = main
+    sys.argv = [str(attributes["__file__"] or program.name), *arguments]
+    before = set(threading.enumerate())
+    try:
+        with _exits_raise():
+            exec(code, vars(main))
+            for thread in set(threading.enumerate()) - before:
+                if not thread.daemon:
+                    thread.join()
+    except SystemExit as stop:
+        if stop.code not in (None, 0):
+            raise Problem(f"{program.name} exited with {stop.code!r}") from stop
+    except KeyboardInterrupt as stop:
+        raise Problem(f"{program.name} was interrupted") from stop
+    except BaseException as error:  # The isolation boundary: the program is anybody's and may raise anything.
+        raise Problem(f"{program.name} raised {describe(error)}") from error
+    return main
+
+
+@contextmanager
+def process_restored() -> Iterator[None]:
+    """Give the process back its `__main__`, arguments and import path, whatever ran inside."""
+    main, arguments, path = sys.modules["__main__"], list(sys.argv), list(sys.path)
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+        sys.argv[:], sys.path[:] = arguments, path
+
+
+@contextmanager
+def _exits_raise() -> Iterator[None]:
+    """Let `os._exit` end the program and not the checker; a forked child still really exits."""
+    real, parent = os._exit, os.getpid()
+
+    def leave(status: int) -> NoReturn:
+        if os.getpid() != parent:
+            real(status)
+        raise SystemExit(status)
+
+    os._exit = leave
+    try:
+        yield
+    finally:
+        os._exit = real

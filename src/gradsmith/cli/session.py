@@ -1,0 +1,136 @@
+"""One run of `gradsmith check`: each target is run, its Functions are recorded, and then checked."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gradsmith.check.battery import cases_of
+from gradsmith.check.case import Case
+from gradsmith.check.finding import Skipped
+from gradsmith.check.record import record
+from gradsmith.check.report import Outcome, Results
+from gradsmith.check.report_data import Report
+from gradsmith.check.subject import Raised
+from gradsmith.cli import allow, baseline, target
+from gradsmith.cli.output import program_output, progress_bar
+from gradsmith.cli.problem import Problem, describe
+from gradsmith.cli.program import Program, process_restored, run
+from gradsmith.cli.work import Options, check_all, jobs_of
+
+
+@dataclass
+class Session:
+    """What was asked for, and what has been found so far; an interruption leaves the latter whole."""
+
+    options: Options
+    limit: int = 3  # different signatures a Function
+    seed: int | None = None
+    arguments: tuple[str, ...] = ()  # for the scripts
+    inputs: str | None = None
+    kwargs: str = ""
+    allowed: list[allow.Allowed] = field(default_factory=list)
+    known: set[baseline.Key] = field(default_factory=set)
+    baseline: Path | None = None
+    quiet: bool = False  # keep what scripts print off standard output
+    outcomes: list[Outcome] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    say: Callable[[str], None] = print  # where a problem is shown as soon as it is met
+
+    def check(self, targets: Sequence[str]) -> None:
+        """Run and check every target; whatever goes wrong becomes a problem, and the rest goes on."""
+        for name in targets:
+            try:
+                if target.is_name(name):
+                    self._check_name(name)
+                else:
+                    self._check_programs(name)
+            except Problem as problem:
+                self._problem(str(problem))
+            except KeyboardInterrupt:
+                self._problem(f"interrupted while checking {name}")
+                return
+
+    def results(self, title: str, *, strict: bool) -> Results:
+        return Results(tuple(self.outcomes), tuple(self.problems), strict, title)
+
+    def _check_name(self, name: str) -> None:
+        if self.inputs is None:
+            raise Problem(f"{name} needs arguments to be called with: --inputs 'torch.randn(4, 3), ...'")
+        with process_restored():
+            function = target.load(name)
+            _seed(0 if self.seed is None else self.seed)
+            arguments = target.evaluate_inputs(self.inputs), target.evaluate_kwargs(self.kwargs)
+            try:
+                cases = cases_of(function, *arguments)
+            except Raised as raised:
+                raise Problem(
+                    f"{name} raised {describe(raised.error)} on --inputs {self.inputs!r}"
+                ) from raised
+            except TypeError as error:  # arguments that do not fit the Function's signature
+                raise Problem(f"{name} does not take --inputs {self.inputs!r}: {error}") from error
+            self._check_cases(cases)
+
+    def _check_programs(self, name: str) -> None:
+        with process_restored():
+            programs = target.programs(name)
+        seen = [self._check_program(program) for program in programs]
+        if not any(seen):
+            raise Problem(f"{name} called no custom Function, so there is nothing to check")
+
+    def _check_program(self, program: Program) -> bool:
+        """Whether the program called a custom Function, or never got so far."""
+        with process_restored():
+            with record(self.limit) as recording, program_output(self.quiet):
+                failed = self._run(program)
+            for reason in recording.problems:
+                self.outcomes.append(_unchecked(reason))
+            self._check_cases(recording.cases)
+            return failed or bool(recording.cases or recording.problems)
+
+    def _run(self, program: Program) -> bool:
+        if self.seed is not None:
+            _seed(self.seed)
+        try:
+            run(program, self.arguments)
+        except Problem as problem:
+            self._problem(str(problem))
+            return True
+        return False
+
+    def _check_cases(self, cases: Sequence[Case]) -> None:
+        jobs = jobs_of(cases)
+        for case in (job.cases[0] for job in jobs):
+            self.allowed += allow.commented(case)
+        with progress_bar() as progress:
+            task = progress.add_task("", total=len(jobs))
+            for outcome in check_all(jobs, self.options):
+                self._add(outcome)
+                progress.update(task, advance=1, description=outcome.function)
+
+    def _add(self, outcome: Outcome) -> None:
+        outcome = allow.without(outcome, self.allowed)
+        if self.baseline is not None:
+            outcome = baseline.without(outcome, self.known, self.baseline)
+        self.outcomes.append(outcome)
+
+    def _problem(self, sentence: str) -> None:
+        self.problems.append(sentence)
+        self.say(sentence)
+
+
+def _seed(seed: int) -> None:
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+
+
+def _unchecked(reason: str) -> Outcome:
+    """A Function that was called with something that could not be kept."""
+    name, _, cause = reason.partition(": ")
+    return Outcome(name, Report(skipped=(Skipped(name, "all", cause),)), cases=0)
