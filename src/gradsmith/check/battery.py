@@ -33,14 +33,15 @@ def check(
     """Check the gradients of `fn` at `inputs`.
 
     Args:
-        fn: a `torch.autograd.Function` class or its `.apply`, an op, an `nn.Module`, or any callable. A callable that
-            calls custom Functions is run once, and each of them is checked with what it was given there; one that calls
-            none is checked itself, as `gradcheck` would.
-        inputs: the arguments, a tuple as for `gradcheck` (a single tensor stands for itself). Gradients are checked for
-            those that require one; for all floating ones if none does. Moved to float64 where the Function allows it.
+        fn: a `torch.autograd.Function` class or its `.apply`, an op, an `nn.Module`, or any callable. A
+            callable that calls custom Functions is run once, and each of them is checked with what it was
+            given there; one that calls none is checked itself, as `gradcheck` would.
+        inputs: the arguments, a tuple as for `gradcheck` (a single tensor stands for itself). Gradients are
+            checked for those that require one; for all floating ones if none does. Moved to float64 where
+            the Function allows it.
         kwargs: keyword arguments.
-        reference: a plain forward of the same arguments; its autodiff in float64 is taken for the truth. For a
-            surrogate, the function whose gradient the backward is declared to be.
+        reference: a plain forward of the same arguments; its autodiff in float64 is taken for the truth. For
+            a surrogate, the function whose gradient the backward is declared to be.
         only: codes to look for, and no others. skip: codes to leave out.
         budget: seconds; what does not fit is reported as skipped.
 
@@ -105,7 +106,9 @@ def check_case(
     skipped: list[Skipped] = []
     checked: list[Checked] = []
     for name, entry in chosen.items():
-        reason = _unfit(subject, entry) or ("budget spent" if deadline and time.monotonic() > deadline else "")
+        reason = _unfit(subject, entry) or (
+            "budget spent" if deadline and time.monotonic() > deadline else ""
+        )
         if reason:
             skipped.append(Skipped(case.name, name, reason))
             continue
@@ -115,7 +118,9 @@ def check_case(
         except Raised as raised:
             skipped.append(Skipped(case.name, name, f"the {raised}"))
             continue
-        except Exception as error:  # The isolation boundary: one check that fails must not take the others with it.
+        except (
+            Exception
+        ) as error:  # The isolation boundary: one check that fails must not take the others with it.
             failure = f"the check itself failed: {type(error).__name__}: {first_line(error)}"
             skipped.append(Skipped(case.name, name, failure))
             continue
@@ -141,7 +146,9 @@ def cases_of(
     if function_class is not None:
         return [Case.of(function_class, inputs, kwargs, reference=reference)]
     if not callable(fn):
-        raise TypeError(f"check takes a Function, a module or a callable, and got {type(fn).__name__}: {fn!r}")
+        raise TypeError(
+            f"check takes a Function, a module or a callable, and got {type(fn).__name__}: {fn!r}"
+        )
     with record() as recording:
         failure: Raised | None = None
         try:
@@ -168,7 +175,9 @@ def _with_reference(cases: list[Case], reference: Callable[..., Any] | None) -> 
         return cases
     if len({case.name for case in cases}) > 1:
         names = ", ".join(dict.fromkeys(case.name for case in cases))
-        raise ValueError(f"reference= is for one Function, and this callable applies several: {names}; check each alone")
+        raise ValueError(
+            f"reference= is for one Function, and this callable applies several: {names}; check each alone"
+        )
     return [dataclasses.replace(case, reference=reference) for case in cases]
 
 
@@ -177,12 +186,16 @@ def _requiring(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     if any(isinstance(v, torch.Tensor) and v.requires_grad for v in inputs):
         return inputs
     return tuple(
-        v.detach().requires_grad_() if isinstance(v, torch.Tensor) and v.is_floating_point() else v for v in inputs
+        v.detach().requires_grad_() if isinstance(v, torch.Tensor) and v.is_floating_point() else v
+        for v in inputs
     )
 
 
 def _plain_case(
-    fn: Callable[..., Any], inputs: tuple[Any, ...], kwargs: Mapping[str, Any], reference: Callable[..., Any] | None
+    fn: Callable[..., Any],
+    inputs: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    reference: Callable[..., Any] | None,
 ) -> Case:
     """A callable as its own case; a module's parameters become arguments beside its inputs."""
     target = fn.forward if isinstance(fn, torch.nn.Module) else fn

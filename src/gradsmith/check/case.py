@@ -40,10 +40,13 @@ class Case:
         *,
         reference: Callable[..., Any] | None = None,
     ) -> Case:
-        """The case of a Function class; keyword arguments become positional, so that each has its gradient."""
+        """The case of a Function class; keyword arguments become positional, so that each has its
+        gradient."""
         inputs, kwargs = _positional(function_class, inputs, kwargs or {})
         plan = declaration(function_class)
-        names = tuple(getattr(plan, "argument_names", ()) or ()) or argument_names(function_class, len(inputs))
+        names = tuple(getattr(plan, "argument_names", ()) or ()) or argument_names(
+            function_class, len(inputs)
+        )
         return cls(
             function=function_class.apply,
             inputs=inputs,
@@ -56,12 +59,14 @@ class Case:
 
     @property
     def needs_grad(self) -> tuple[bool, ...]:
-        """For each input, whether its gradient is asked for; all that can have one, if the caller asked for none."""
+        """For each input, whether its gradient is asked for; all that can have one, if the caller asked for
+        none."""
         asked = tuple(is_float(value) and value.requires_grad for value in self.inputs)
         return asked if any(asked) else tuple(is_float(value) for value in self.inputs)
 
     def location(self, what: str = "backward", argument: str | None = None) -> Location | None:
-        """Where the author wrote `what` ("forward", "backward", "jvp", ...): the formula of `argument` for an op."""
+        """Where the author wrote `what` ("forward", "backward", "jvp", ...): the formula of `argument` for
+        an op."""
         plan = declaration(self.function_class)
         if plan is not None:
             written = plan.locate(argument) if what == "backward" and argument is not None else None
@@ -112,7 +117,8 @@ def _positional(
 
 
 def locate(written: Any) -> Location | None:
-    """File and line of a function or class as its author wrote it, decorators unwrapped; None where it has no source."""
+    """File and line of a function or class as its author wrote it, decorators unwrapped; None where it has
+    no source."""
     if isinstance(written, functools.partial):
         written = written.func
     if written is None:
@@ -135,8 +141,8 @@ def locate(written: Any) -> Location | None:
 def copy_arguments(arguments: Any) -> Any:
     """A deep copy of what a Function was called with, that later changes do not reach.
 
-    Tensors are detached and keep `requires_grad`, layout and shared storage; arrays and generators are copied; what
-    else there is (numbers, strings, modules, callables) is taken as it is.
+    Tensors are detached and keep `requires_grad`, layout and shared storage; arrays and generators are
+    copied; what else there is (numbers, strings, modules, callables) is taken as it is.
     """
     storages: dict[int, torch.UntypedStorage] = {}
     copies: dict[int, torch.Tensor] = {}
@@ -164,7 +170,7 @@ def _copy_tensor(tensor: torch.Tensor, storages: dict[int, torch.UntypedStorage]
         # A small view of a large buffer: its own elements are enough.
         return plain.clone().requires_grad_(tensor.requires_grad)
     if storage.data_ptr() not in storages:
-        storages[storage.data_ptr()] = storage.clone()
+        storages[storage.data_ptr()] = copy.copy(storage)
     kept = storages[storage.data_ptr()]
     copied = torch.empty(0, dtype=plain.dtype, device=plain.device)
     copied.set_(kept, plain.storage_offset(), plain.size(), plain.stride())

@@ -29,7 +29,8 @@ def modifier(subject: Subject, suspicious: Sequence[Judgement]) -> Finding | Non
 
 
 def surrogate(subject: Subject, judgements: Sequence[Judgement]) -> Finding | None:
-    """A forward that is constant almost everywhere with a backward that is not: straight-through, spike, quantiser.
+    """A forward that is constant almost everywhere with a backward that is not: straight-through, spike,
+    quantiser.
 
     An argument on which the output depends nowhere is no surrogate: there a gradient is a mistake.
     """
@@ -38,13 +39,15 @@ def surrogate(subject: Subject, judgements: Sequence[Judgement]) -> Finding | No
         return None
     names = ", ".join(f"`{subject.argument(j.position)}`" for j in flat)
     also = [subject.argument(j.position) for j in judgements if j.verdict == "wrong"]
-    more = f"; the gradients of {', '.join(f'`{name}`' for name in also)} were not judged either" if also else ""
+    more = (
+        f"; the gradients of {', '.join(f'`{name}`' for name in also)} were not judged either" if also else ""
+    )
     return finding(
         subject,
         "surrogate-gradient",
         subject.argument(flat[0].position),
-        f"forward is constant almost everywhere in {names} and backward is not zero: taken as a surrogate{more}",
-        advice="declare it (gs.surrogate, gs.straight_through or reference=) and it is checked against the declaration",
+        f"forward is constant almost everywhere in {names} and backward is not zero: a surrogate{more}",
+        advice="declare it (gs.surrogate, gs.straight_through, reference=), and it is checked against that",
     )
 
 
@@ -61,7 +64,11 @@ def depends(subject: Subject, position: int) -> bool:
         except Raised:
             continue
         for old, new in zip(before, after, strict=False):
-            if isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor) and not _equal(old.detach(), new):
+            if (
+                isinstance(old, torch.Tensor)
+                and isinstance(new, torch.Tensor)
+                and not _equal(old.detach(), new)
+            ):
                 return True
     return False
 

@@ -20,7 +20,7 @@ def number(value: complex | float) -> str:
 
 
 def ratio_text(ratio: complex | float) -> str:
-    """"2x", "1/4x", "-1x"."""
+    """ "2x", "1/4x", "-1x"."""
     return f"{number(ratio)}x"
 
 

@@ -1,7 +1,7 @@
 """Central differences on a ladder of steps, with an estimate of their own error (Ridders' method).
 
-No single step is right: too large and the curvature shows, too small and the rounding does. A ladder extrapolated to
-step zero says how well it knows, and what it does not know well enough convicts nobody.
+No single step is right: too large and the curvature shows, too small and the rounding does. A ladder
+extrapolated to step zero says how well it knows, and what it does not know well enough convicts nobody.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 RATIO = 4.0
 LEVELS = 11
-COARSE = 4  # up to this level a step is large against the rounding of single precision: what is still here is constant
+COARSE = 4  # up to this level a step is large against single precision: what does not move here is constant
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A directional derivative, with `error` its own estimate of how far off it may be.
 
-    `left` and `right` are the one-sided slopes at the smallest step used: they differ at a kink. `constant` is True
-    where no step large enough to be seen changed the output at all.
+    `left` and `right` are the one-sided slopes at the smallest step used: they differ at a kink. `constant`
+    is True where no step large enough to be seen changed the output at all.
     """
 
     value: float
@@ -63,7 +63,8 @@ def ladder(
         if still >= 3 and level <= COARSE:
             return Estimate(0.0, 0.0, 0.0, 0.0, constant=True)
         new = _extrapolate(row, (right + left) / 2)
-        # One-sided slopes that do not approach each other: a kink, or rounding; either way not known better than that.
+        # One-sided slopes that do not approach each other: a kink, or rounding; either way not known better
+        # than that.
         bend = abs(right - left)
         stuck = bend / 2 if bend > 0.5 * previous_bend else 0.0
         error = _error(row, new) + stuck + noise / h

@@ -26,8 +26,9 @@ class Location:
 class Finding:
     """One answer about one Function.
 
-    `evidence` maps short names to plain values (numbers, strings, lists): the element, the value got, the value
-    expected, the ratio, the oracle and its error estimate. `reproduce` is a script that shows the fault with torch alone.
+    `evidence` maps short names to plain values (numbers, strings, lists): the element, the value got, the
+    value expected, the ratio, the oracle and its error estimate. `reproduce` is a script that shows the
+    fault with torch alone.
     """
 
     code: str  # a name from the table of codes: "gradient-sign"

@@ -35,7 +35,8 @@ def finding(
     raised: Raised | None = None,
     show: str | None = None,
 ) -> Finding:
-    """A finding about the subject's Function; an error gets a script (`show` are its last lines, or a plain gradient)."""
+    """A finding about the subject's Function; an error gets a script (`show` are its last lines, or a plain
+    gradient)."""
     severity = severity or severity_of(code)
     location = author_line(subject, raised) if raised is not None else None
     facts = dict(evidence or {})
@@ -59,7 +60,9 @@ def author_line(subject: Subject, raised: Raised) -> Location | None:
     home = subject.case.location("forward") or subject.case.location("backward")
     if home is None:
         return None
-    frames = [frame for frame in traceback.extract_tb(raised.error.__traceback__) if frame.filename == home.file]
+    frames = [
+        frame for frame in traceback.extract_tb(raised.error.__traceback__) if frame.filename == home.file
+    ]
     if not frames:
         return None
     return Location(home.file, frames[-1].lineno or home.line, (frames[-1].line or "").strip())

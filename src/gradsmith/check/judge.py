@@ -1,7 +1,7 @@
 """Judging a gradient: right, wrong and where, deliberately another, or not to be decided.
 
-Law: an error needs evidence. A gradient is called wrong only where a reference says so, or where differences say so and
-know it much better than the deviation they convict.
+Law: an error needs evidence. A gradient is called wrong only where a reference says so, or where differences
+say so and know it much better than the deviation they convict.
 """
 
 from __future__ import annotations
@@ -12,7 +12,16 @@ from typing import Literal
 import torch
 
 from gradsmith.check.difference import Estimate
-from gradsmith.check.oracle import autodiff, inner, random_direction, replay_of, slope, step_sizes, wide
+from gradsmith.check.oracle import (
+    autodiff,
+    inner,
+    random_direction,
+    replay_of,
+    size_of,
+    slope,
+    step_sizes,
+    wide,
+)
 from gradsmith.check.subject import Raised, Subject, scale
 
 Verdict = Literal["right", "wrong", "constant", "unknown"]
@@ -24,8 +33,8 @@ SAMPLE = 24  # beyond, at so many besides those that bisection finds
 class Judgement:
     """What is known of one argument's gradient.
 
-    `expected` holds NaN where nothing was looked at; `wrong` marks the elements that deviate. "constant" means that the
-    output does not move at all with the argument, yet the backward gives a gradient.
+    `expected` holds NaN where nothing was looked at; `wrong` marks the elements that deviate. "constant"
+    means that the output does not move at all with the argument, yet the backward gives a gradient.
     """
 
     verdict: Verdict
@@ -87,30 +96,29 @@ def _judge_here(subject: Subject, position: int) -> Judgement:
 
 
 def _autodiff_oracles(subject: Subject, position: int) -> list[tuple[str, torch.Tensor]]:
-    candidates = [("reference", subject.case.reference)] if subject.case.reference is not None else []
-    if not candidates and (replay := replay_of(subject.case)) is not None:
-        candidates = [("replay", replay)]
-    found = []
-    for name, function in candidates:
-        if function is None:
-            continue
-        try:
-            expected = subject.cached(name, lambda f=function: autodiff(subject, f, subject.base_upstream))[position]
-        except Raised as raised:
-            if name == "reference":
-                raise Raised("reference", raised.error) from raised
-            continue
-        value = subject.inputs[position]
-        expected = torch.zeros_like(value) if expected is None else expected.detach()
-        found.append((name, expected))
-    return found
+    """The gradient by torch's own autodiff, of the reference if there is one, else of the replayed
+    forward."""
+    name = "reference" if subject.case.reference is not None else "replay"
+    function = subject.case.reference or replay_of(subject.case)
+    if function is None:
+        return []
+    plain = function
+    try:
+        expected = subject.cached(name, lambda: autodiff(subject, plain, subject.base_upstream))[position]
+    except Raised as raised:
+        if name == "reference":
+            raise Raised("reference", raised.error) from raised
+        return []
+    return [(name, torch.zeros_like(subject.inputs[position]) if expected is None else expected.detach())]
 
 
 def deviating(subject: Subject, position: int, got: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
     """Which elements of `got` are further from `expected` than the tolerance allows; NaN in `got` is."""
     tolerance = subject.tolerance
     reference_scale = scale(torch.nan_to_num(expected))
-    allowed = tolerance.relative * expected.abs() + tolerance.floor * reference_scale + rounding(subject, position)
+    allowed = (
+        tolerance.relative * expected.abs() + tolerance.floor * reference_scale + rounding(subject, position)
+    )
     off = (wide(got) - wide(expected)).abs() > wide(allowed).abs()
     finite = torch.isfinite(expected)
     return torch.where(finite, off | ~torch.isfinite(got), torch.zeros_like(off))
@@ -119,14 +127,17 @@ def deviating(subject: Subject, position: int, got: torch.Tensor, expected: torc
 def rounding(subject: Subject, position: int) -> float:
     """How large a gradient that is exactly zero may come out by rounding."""
     outputs = subject.base.differentiable
-    size = max((scale(out) * scale(up) for out, up in zip(outputs, subject.base_upstream, strict=True)), default=0.0)
+    size = max(
+        (scale(out) * scale(up) for out, up in zip(outputs, subject.base_upstream, strict=True)), default=0.0
+    )
     return 100 * subject.tolerance.eps * size / max(scale(subject.inputs[position]), 1e-30)
 
 
 def _with_replay(
     subject: Subject, start: Judgement, expected: torch.Tensor, wrong: torch.Tensor
 ) -> Judgement | None:
-    """The verdict where the replay and differences settle it; None where the replay is found to be no derivative."""
+    """The verdict where the replay and differences settle it; None where the replay is found to be no
+    derivative."""
     position, got = start.position, torch.nan_to_num(start.got, 0.0, 0.0, 0.0)
     if not bool(wrong.any()):
         direction = random_direction(got, 0)
@@ -145,7 +156,9 @@ def _with_replay(
         nonfinite = bool((wrong & ~torch.isfinite(start.got)).any())
         if nonfinite or refutes(subject, estimate, got, direction):
             error = _relative(estimate, direction, expected)
-            return replace(start, verdict="wrong", expected=expected, wrong=wrong, oracle="replay", error=error)
+            return replace(
+                start, verdict="wrong", expected=expected, wrong=wrong, oracle="replay", error=error
+            )
         return replace(start, oracle="replay")
     if refutes(subject, estimate, expected, direction):
         return None
@@ -197,30 +210,27 @@ def _slope(
 
 def allowance(subject: Subject, gradient: torch.Tensor, direction: torch.Tensor, slope_found: float) -> float:
     """How far the slope along `direction` may be from what the gradient says."""
-    weight = float((wide(gradient) * wide(direction)).abs().square().sum()) ** 0.5
-    return subject.tolerance.relative * max(weight, abs(slope_found))
+    weight = size_of([gradient], [direction])
+    return float(subject.tolerance.relative * max(weight, abs(slope_found)))
 
 
 def supports(subject: Subject, estimate: Estimate, gradient: torch.Tensor, direction: torch.Tensor) -> bool:
     """Whether the slope is what the gradient says, as far as both are known, and known well enough."""
-    allowed = allowance(subject, gradient, direction, estimate.value) + _zero(subject, direction)
+    allowed = allowance(subject, gradient, direction, estimate.value) + _zero(subject)
     off = abs(estimate.value - inner(gradient, direction))
     return estimate.usable and estimate.error <= allowed and off <= allowed + estimate.error
 
 
 def refutes(subject: Subject, estimate: Estimate, gradient: torch.Tensor, direction: torch.Tensor) -> bool:
     """Whether the slope is certainly another than the gradient says."""
-    allowed = allowance(subject, gradient, direction, estimate.value) + _zero(subject, direction)
+    allowed = allowance(subject, gradient, direction, estimate.value) + _zero(subject)
     off = abs(estimate.value - inner(gradient, direction))
     return estimate.usable and off > allowed and off > 8 * estimate.error
 
 
-def _zero(subject: Subject, direction: torch.Tensor) -> float:
-    outputs = subject.base.differentiable
-    return 1000 * subject.tolerance.eps * sum(
-        float((wide(out.detach()) * wide(up)).abs().square().sum()) ** 0.5
-        for out, up in zip(outputs, subject.base_upstream, strict=True)
-    )
+def _zero(subject: Subject) -> float:
+    """A slope that is zero may come out this large by rounding."""
+    return 1000 * subject.tolerance.eps * size_of(subject.base_upstream, subject.base.differentiable)
 
 
 def _confirmed(subject: Subject, position: int, direction: torch.Tensor, got: torch.Tensor) -> bool:
@@ -234,12 +244,13 @@ def _kink(estimate: Estimate) -> bool:
 
 
 def _relative(estimate: Estimate, direction: torch.Tensor, gradient: torch.Tensor) -> float:
-    weight = float((wide(gradient) * wide(direction)).abs().square().sum()) ** 0.5
+    weight = size_of([gradient], [direction])
     return estimate.error / weight if weight else estimate.error
 
 
 def _located(subject: Subject, start: Judgement, direction: torch.Tensor) -> Judgement:
-    """Which elements are wrong, by differences: every one of a small argument, else those that bisection finds."""
+    """Which elements are wrong, by differences: every one of a small argument, else those that bisection
+    finds."""
     got, position = torch.nan_to_num(start.got, 0.0, 0.0, 0.0), start.position
     if is_constant(subject, position, got):
         return replace(start, verdict="constant", oracle="differences")
@@ -251,7 +262,7 @@ def _located(subject: Subject, start: Judgement, direction: torch.Tensor) -> Jud
     for place in places:
         estimate, value = _element(subject, position, place, flat, got)
         if estimate is not None and estimate.usable:
-            expected[place] = value
+            expected[place] = torch.tensor(value, dtype=expected.dtype)
             worst = max(worst, estimate.error / max(abs(float(flat[place].abs())), 1e-300))
     expected = expected.reshape(got.shape)
     known = torch.isfinite(expected)
@@ -265,7 +276,8 @@ def _located(subject: Subject, start: Judgement, direction: torch.Tensor) -> Jud
 def _element(
     subject: Subject, position: int, place: int, flat: torch.Tensor, got: torch.Tensor
 ) -> tuple[Estimate | None, complex | float]:
-    """One element of the derivative (two slopes, along the real and the imaginary axis, for a complex one)."""
+    """One element of the derivative (two slopes, along the real and the imaginary axis, for a complex
+    one)."""
     unit = torch.zeros_like(flat)
     size = max(float(flat[place].abs()), 1e-12)
     unit[place] = size
@@ -301,7 +313,8 @@ def _suspects(subject: Subject, start: Judgement, direction: torch.Tensor) -> li
 
 
 def is_constant(subject: Subject, position: int, got: torch.Tensor) -> bool:
-    """Whether the output does not move with a few elements of the argument that have a gradient, at any small step."""
+    """Whether the output does not move with a few elements of the argument that have a gradient, at any
+    small step."""
     places = got.reshape(-1).abs().argsort(descending=True)[: max(8, got.numel() // 8)]
     places = places[torch.linspace(0, places.numel() - 1, min(8, places.numel())).long()]
     moved = 0

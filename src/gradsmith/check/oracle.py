@@ -1,8 +1,9 @@
 """Oracles: where the trusted derivative comes from, and how well it is known.
 
-1. float64 autodiff of a `reference`; 2. float64 autodiff of the Function's own forward, run with gradients on (the
-*replay*); 4. central differences. A replay alone convicts nobody: a forward that detaches, sorts or calls a kernel
-replays to something else than its derivative, and many of those have a right backward. Differences decide.
+1. float64 autodiff of a `reference`; 2. float64 autodiff of the Function's own forward, run with gradients
+on (the *replay*); 4. central differences. A replay alone convicts nobody: a forward that detaches, sorts or
+calls a kernel replays to something else than its derivative, and many of those have a right backward.
+Differences decide.
 """
 
 from __future__ import annotations
@@ -56,7 +57,11 @@ def replay_of(case: Case) -> Callable[..., Any] | None:
 
 
 def autodiff(
-    subject: Subject, function: Callable[..., Any], upstream: Sequence[torch.Tensor], *, create_graph: bool = False
+    subject: Subject,
+    function: Callable[..., Any],
+    upstream: Sequence[torch.Tensor],
+    *,
+    create_graph: bool = False,
 ) -> Tensors:
     """The gradients of `function` by torch's own autodiff at the subject's point; None where nothing arrives.
 
@@ -73,7 +78,9 @@ def autodiff(
         ]
         for out, up in pairs:
             if out.shape != up.shape:
-                raise ValueError(f"an output of shape {list(out.shape)} where the Function's has {list(up.shape)}")
+                raise ValueError(
+                    f"an output of shape {list(out.shape)} where the Function's has {list(up.shape)}"
+                )
         wanted = [leaf for leaf in run.leaves if leaf is not None]
         if not pairs:
             return tuple(None for _ in run.leaves)
@@ -97,7 +104,8 @@ def differentiable_places(subject: Subject) -> tuple[int, ...]:
 
 
 def step_sizes(value: torch.Tensor) -> torch.Tensor:
-    """How far each element may be moved in one unit of step: its own size, or a tenth of what is usual around it."""
+    """How far each element may be moved in one unit of step: its own size, or a tenth of what is usual
+    around it."""
     size = value.detach().abs().to(torch.float64)
     usual = float(size.square().mean().sqrt()) if size.numel() else 0.0
     return size.clamp_min(0.1 * usual) if usual > 0 else torch.ones_like(size)
@@ -109,7 +117,9 @@ def random_direction(value: torch.Tensor, which: int) -> torch.Tensor:
 
 
 def inner(left: torch.Tensor, right: torch.Tensor) -> float:
-    """The real inner product, accumulated in float64; torch's gradients pair with directions this way, complex too."""
+    """The real inner product, accumulated in float64; torch's gradients pair with directions this way,
+    complex too."""
+    left, right = left.detach(), right.detach()
     if left.is_complex() or right.is_complex():
         return float((left.to(torch.complex128).conj() * right.to(torch.complex128)).real.sum())
     return float((left.to(torch.float64) * right.to(torch.float64)).sum())
@@ -129,34 +139,55 @@ def slope(
     `accuracy` is how well it needs to be known; `stretch` scales the ladder, for a second opinion.
     """
     places = differentiable_places(subject)
-    value = subject.inputs[position]
     needs = tuple(False for _ in subject.inputs)
 
-    def outputs(h: float) -> list[torch.Tensor]:
-        moved = list(subject.inputs)
-        moved[position] = value.detach() + (h * direction).to(value.dtype)
-        run = subject.forward(tuple(moved), needs=needs)
+    def outputs(inputs: tuple[Any, ...]) -> list[torch.Tensor]:
+        run = subject.forward(inputs, needs=needs)
         return [run.outputs[place].detach() for place in places]
 
-    at_point = outputs(0.0)
-    shapes = [out.shape for out in at_point]
+    return slope_of(outputs, subject, position, direction, upstream, accuracy=accuracy, stretch=stretch)
+
+
+def slope_of(
+    function: Callable[[tuple[Any, ...]], list[torch.Tensor]],
+    subject: Subject,
+    position: int,
+    direction: torch.Tensor,
+    weights: Sequence[torch.Tensor],
+    *,
+    accuracy: float = 0.0,
+    stretch: float = 1.0,
+) -> Estimate:
+    """`slope`, for any `function` of the inputs that gives a list of tensors."""
+    value = subject.inputs[position]
+
+    def at(h: float) -> list[torch.Tensor]:
+        moved = list(subject.inputs)
+        moved[position] = value.detach() + (h * direction).to(value.dtype)
+        return function(tuple(moved))
+
+    here = at(0.0)
+    shapes = [out.shape for out in here]
 
     def change(h: float) -> tuple[float, float] | None:
         try:
-            ahead, behind = outputs(h), outputs(-h)
+            ahead, behind = at(h), at(-h)
         except Raised:
             return None
         if [out.shape for out in ahead] != shapes or [out.shape for out in behind] != shapes:
             return None
-        right = sum(inner(up, wide(a) - wide(o)) for up, a, o in zip(upstream, ahead, at_point, strict=True))
-        left = sum(inner(up, wide(o) - wide(b)) for up, b, o in zip(upstream, behind, at_point, strict=True))
+        right = sum(inner(w, wide(a) - wide(o)) for w, a, o in zip(weights, ahead, here, strict=True))
+        left = sum(inner(w, wide(o) - wide(b)) for w, b, o in zip(weights, behind, here, strict=True))
         return float(right), float(left)
 
-    size = sum(float((wide(up) * wide(out)).abs().square().sum()) for up, out in zip(upstream, at_point, strict=True))
-    tolerance = subject.tolerance
-    return ladder(
-        change, step=tolerance.step * stretch, accuracy=accuracy, noise=2 * tolerance.eps * float(size) ** 0.5
-    )
+    noise = 2 * subject.tolerance.eps * size_of(weights, here)
+    return ladder(change, step=subject.tolerance.step * stretch, accuracy=accuracy, noise=noise)
+
+
+def size_of(weights: Sequence[torch.Tensor], values: Sequence[torch.Tensor]) -> float:
+    """The usual size of a weighted sum of `values`: what its rounding is relative to."""
+    products = (wide(w.detach()) * wide(v.detach()) for w, v in zip(weights, values, strict=True))
+    return float(sum(float(product.abs().square().sum()) for product in products) ** 0.5)
 
 
 def wide(tensor: torch.Tensor) -> torch.Tensor:

@@ -24,7 +24,9 @@ class Recording:
     problems: list[str] = field(default_factory=list)  # calls that could not be copied, and why
     _seen: dict[str, set[Any]] = field(default_factory=dict)
 
-    def see(self, function_class: type[torch.autograd.Function], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def see(
+        self, function_class: type[torch.autograd.Function], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         name = f"{function_class.__module__}.{function_class.__qualname__}"
         signature = _signature((args, kwargs))
         seen = self._seen.setdefault(name, set())
@@ -34,7 +36,9 @@ class Recording:
         try:
             inputs, keywords = copy_arguments((args, kwargs))
             self.cases.append(Case.of(function_class, inputs, keywords))
-        except Exception as error:  # The isolation boundary: recording must never disturb the program it watches.
+        except (
+            Exception
+        ) as error:  # The isolation boundary: recording must never disturb the program it watches.
             self.problems.append(f"{name}: its arguments cannot be copied: {type(error).__name__}: {error}")
 
 
@@ -46,8 +50,8 @@ _active: list[Recording] = []  # innermost last; every one of them sees every ca
 def record(limit: int = 3) -> Iterator[Recording]:
     """Fill `.cases` of what is yielded with every Function applied meanwhile, in any thread.
 
-    The program runs as it would without: same results, same random numbers. Calls inside a `torch.func` transform or a
-    compiled region pass through unseen.
+    The program runs as it would without: same results, same random numbers. Calls inside a `torch.func`
+    transform or a compiled region pass through unseen.
 
         with record() as recording:
             model(x).sum().backward()

@@ -27,8 +27,8 @@ class Checked:
 class Report:
     """The answer of `gs.check`.
 
-    `ok` is True where no finding is an error; warnings and notes do not change it. `checked` says which questions were
-    asked of which Function, `skipped` which were not and why.
+    `ok` is True where no finding is an error; warnings and notes do not change it. `checked` says which
+    questions were asked of which Function, `skipped` which were not and why.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -51,7 +51,9 @@ class Report:
     @property
     def functions(self) -> tuple[str, ...]:
         """The Functions looked at, in order."""
-        seen = [entry.function for entry in (*self.checked, *self.skipped, *self.findings)]
+        seen = [checked.function for checked in self.checked]
+        seen += [skip.function for skip in self.skipped]
+        seen += [finding.function for finding in self.findings]
         return tuple(dict.fromkeys(seen))
 
     def __add__(self, other: Report) -> Report:
@@ -65,7 +67,8 @@ class Report:
             "counts": {severity: len(self.of(severity)) for severity in SEVERITIES},
             "findings": [finding.to_dict() for finding in self.findings],
             "skipped": [
-                {"function": skip.function, "check": skip.check, "reason": skip.reason} for skip in self.skipped
+                {"function": skip.function, "check": skip.check, "reason": skip.reason}
+                for skip in self.skipped
             ],
             "checked": [entry.to_dict() for entry in self.checked],
         }

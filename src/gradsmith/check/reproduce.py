@@ -19,7 +19,8 @@ LITERAL = 64  # tensors of up to so many elements are written out
 
 
 def script(subject: Subject, argument: str | None, show: str | None = None) -> str:
-    """The script: import, inputs, call, and `show` (else the gradient of `argument` beside a central difference).
+    """The script: import, inputs, call, and `show` (else the gradient of `argument` beside a central
+    difference).
 
     Within `show`, `{call}` is the call and `{inputs}` the names of its arguments.
     """
@@ -32,7 +33,9 @@ def script(subject: Subject, argument: str | None, show: str | None = None) -> s
     keywords = "".join(f", {key}={value!r}" for key, value in subject.case.kwargs.items())
     call = f"{called}({', '.join(names)}{keywords})"
     if show is not None:
-        lines += [show.replace("{call}", call).replace("{inputs}", ", ".join(names)).replace("{function}", called)]
+        lines += [
+            show.replace("{call}", call).replace("{inputs}", ", ".join(names)).replace("{function}", called)
+        ]
     else:
         lines += _gradient_lines(subject, argument, names, called, keywords)
     return "\n".join(lines) + "\n"
@@ -124,8 +127,12 @@ def _literal(value: torch.Tensor) -> str:
     return text.replace("nan", "float('nan')").replace("inf", "float('inf')")
 
 
-def _gradient_lines(subject: Subject, argument: str | None, names: list[str], called: str, keywords: str) -> list[str]:
-    position = subject.case.argument_names.index(argument) if argument in subject.case.argument_names else None
+def _gradient_lines(
+    subject: Subject, argument: str | None, names: list[str], called: str, keywords: str
+) -> list[str]:
+    position = (
+        subject.case.argument_names.index(argument) if argument in subject.case.argument_names else None
+    )
     try:
         places = differentiable_places(subject)
         single = len(subject.base.outputs) == 1
@@ -136,9 +143,12 @@ def _gradient_lines(subject: Subject, argument: str | None, names: list[str], ca
     arguments = ", ".join(names)
     pick = "[out]" if single else f"[out[i] for i in {list(places)}]"
     lines = [f"out = {called}({arguments}{keywords})", f"outputs = {pick}"]
-    upstream = ", ".join(
-        f"torch.randn({list(shape)}, dtype={dtype})" for shape, dtype in zip(shapes, dtypes, strict=True)
-    ) or "torch.ones_like(outputs[0])"
+    upstream = (
+        ", ".join(
+            f"torch.randn({list(shape)}, dtype={dtype})" for shape, dtype in zip(shapes, dtypes, strict=True)
+        )
+        or "torch.ones_like(outputs[0])"
+    )
     lines += [f"upstream = [{upstream}]"]
     if position is None:
         wanted = ", ".join(name for name, need in zip(names, subject.needs, strict=True) if need)
@@ -168,5 +178,6 @@ def _gradient_lines(subject: Subject, argument: str | None, names: list[str], ca
         f"        ahead = weighted({called}({plus}{keywords}))",
         "        torch.manual_seed(0)",
         f"        behind = weighted({called}({minus}{keywords}))",
-        "        print(k, 'backward:', grad.reshape(-1)[k].item(), 'difference:', ((ahead - behind) / (2 * h)).item())",
+        "        slope = ((ahead - behind) / (2 * h)).item()",
+        "        print(k, 'backward:', grad.reshape(-1)[k].item(), 'difference:', slope)",
     ]

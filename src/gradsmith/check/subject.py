@@ -1,7 +1,7 @@
 """A `Subject`: one case made ready for questions, and the calls that answer them.
 
-Every call is on fresh copies of the inputs, from the same state of every random number generator, so that one question
-never disturbs the next, and a dropout gives the same mask each time.
+Every call is on fresh copies of the inputs, from the same state of every random number generator, so that
+one question never disturbs the next, and a dropout gives the same mask each time.
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ def user_code(stage: str) -> Iterator[None]:
             yield
     except Raised:
         raise
-    except (Exception, SystemExit) as error:  # The isolation boundary: the code is anybody's and may raise anything.
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # The isolation boundary: the code is anybody's and may raise anything.
         raise Raised(stage, error) from error
 
 
@@ -92,7 +95,8 @@ class Pass:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a gradient may be from the truth: `relative` to each element, `floor` to the scale of the argument."""
+    """How far a gradient may be from the truth: `relative` to each element, `floor` to the scale of the
+    argument."""
 
     relative: float
     floor: float
@@ -134,10 +138,12 @@ class Subject:
         value: Result = self._cache[key]
         return value
 
-    # -- the point ------------------------------------------------------------------------------------------------
+    # -- the point
+    # ------------------------------------------------------------------------------------------------
 
     def _precise(self) -> tuple[torch.dtype, tuple[Any, ...]]:
-        """The inputs in float64 if the Function takes and keeps it; else in float32; else as they were given."""
+        """The inputs in float64 if the Function takes and keeps it; else in float32; else as they were
+        given."""
         given = tuple(self.case.inputs)
         if not any(is_float(value) for value in given):
             return torch.float64, given
@@ -158,7 +164,9 @@ class Subject:
 
     @property
     def needs(self) -> tuple[bool, ...]:
-        return self.case.needs_grad
+        """For each input, whether its gradient is asked for here."""
+        pairs = zip(self.case.needs_grad, self.inputs, strict=True)
+        return tuple(need and isinstance(value, torch.Tensor) for need, value in pairs)
 
     @property
     def arguments(self) -> tuple[int, ...]:
@@ -172,7 +180,8 @@ class Subject:
     def argument(self, position: int) -> str:
         return self.case.argument_names[position]
 
-    # -- calls ----------------------------------------------------------------------------------------------------
+    # -- calls
+    # ----------------------------------------------------------------------------------------------------
 
     def forward(
         self,
@@ -184,7 +193,8 @@ class Subject:
         seed: int = SEED,
         arrange: Mapping[int, Arrange] | None = None,
     ) -> Pass:
-        """Call the Function (or another `function`) on fresh copies of `inputs`; nothing of the caller is touched."""
+        """Call the Function (or another `function`) on fresh copies of `inputs`; nothing of the caller is
+        touched."""
         inputs = self.inputs if inputs is None else inputs
         needs = self.needs if needs is None else needs
         starts, given = fresh(inputs, needs, arrange)
@@ -262,7 +272,8 @@ class Subject:
             else:
                 setattr(cls, name, own)
 
-    # -- upstreams ------------------------------------------------------------------------------------------------
+    # -- upstreams
+    # ------------------------------------------------------------------------------------------------
 
     def upstream(self, outputs: Sequence[torch.Tensor], which: int = 0) -> tuple[torch.Tensor, ...]:
         """Random upstreams for `outputs`, never near zero and never all alike; `which` picks another draw."""
@@ -321,8 +332,8 @@ def fresh(
 ) -> tuple[Tensors, tuple[Any, ...]]:
     """Leaves for the inputs that need a gradient, and the arguments to call with.
 
-    The arguments are copies of the leaves, not the leaves, so that a Function may write in place. `arrange` maps a
-    position to what lays that argument out anew: same values, other strides.
+    The arguments are copies of the leaves, not the leaves, so that a Function may write in place. `arrange`
+    maps a position to what lays that argument out anew: same values, other strides.
     """
     arrange = arrange or {}
     starts: list[torch.Tensor | None] = []
@@ -343,7 +354,8 @@ def fresh(
 
 
 def to_dtype(inputs: tuple[Any, ...], dtype: torch.dtype) -> tuple[Any, ...]:
-    """`inputs` with every floating tensor in `dtype` (complex ones in the complex dtype that belongs to it)."""
+    """`inputs` with every floating tensor in `dtype` (complex ones in the complex dtype that belongs to
+    it)."""
 
     def convert(value: Any) -> Any:
         if not is_float(value):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from gradsmith.check.checks import crash, gradient, returned
+from gradsmith.check.checks import crash, double_backward, edge_shape, gradient, optional, returned
 from gradsmith.check.finding import Finding
 from gradsmith.check.subject import Subject
 
@@ -26,6 +26,9 @@ CHECKS: dict[str, Check] = {
     "returned": Check(returned.CODES, returned.check, needs="forward"),
     "crash": Check(crash.CODES, crash.check, needs="nothing"),
     "gradient": Check(gradient.CODES, gradient.check),
+    "double-backward": Check(double_backward.CODES, double_backward.check),
+    "optional": Check(optional.CODES, optional.check),
+    "edge-shape": Check(edge_shape.CODES, edge_shape.check),
 }
 
 CODES: tuple[str, ...] = tuple(dict.fromkeys(code for check in CHECKS.values() for code in check.codes))

@@ -1,6 +1,7 @@
 """Asks: do forward and backward run at all on the inputs given?
 
-Cannot see: a crash on other inputs (edge-shape, layout-dependent and others look there), nor one of the process itself.
+Cannot see: a crash on other inputs (edge-shape, layout-dependent and others look there), nor one of the
+process itself.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Asks: is what `backward` returns the derivative of `forward`, and if not, how is it wrong?
 
-Judged at the inputs given (or close by, where those sit on a kink) with a random upstream. Cannot see: mistakes that
-show only at other values or sizes; an error smaller than the tolerance; where differences alone are to be had, an error
-in few elements of a large argument.
+Judged at the inputs given (or close by, where those sit on a kink) with a random upstream. Cannot see:
+mistakes that show only at other values or sizes; an error smaller than the tolerance; where differences
+alone are to be had, an error in few elements of a large argument.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from gradsmith.check.subject import Subject
 
 CODES = (
     "gradient-sign", "gradient-scale", "gradient-transposed", "gradient-swapped", "gradient-conjugate",
-    "gradient-ignores-upstream", "gradient-missing", "gradient-wrong", "gradient-nonfinite", "surrogate-gradient",
-    "gradient-modifier", "not-smooth-here", "cannot-tell",
+    "gradient-ignores-upstream", "gradient-missing", "gradient-wrong", "gradient-nonfinite",
+    "surrogate-gradient", "gradient-modifier", "not-smooth-here", "cannot-tell",
 )  # fmt: skip
 
 
@@ -109,5 +109,7 @@ def _unknown(subject: Subject, judgement: Judgement) -> Finding:
         name,
         f"the gradient for `{name}` could not be judged: {judgement.reason}",
         evidence={"oracle": judgement.oracle},
-        advice="give inputs at which the function is smooth" if judgement.kink else "give a reference= forward",
+        advice="give inputs at which the function is smooth"
+        if judgement.kink
+        else "give a reference= forward",
     )

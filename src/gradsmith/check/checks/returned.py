@@ -1,7 +1,8 @@
 """Asks: does `backward` itself return one gradient for each input, of its shape and dtype?
 
-The engine repairs some of this in silence (it sums a gradient that is too large and casts one of another dtype), so the
-question is put to what `backward` returned. Cannot see: a callable without a Function, whose gradients are the engine's.
+The engine repairs some of this in silence (it sums a gradient that is too large and casts one of another
+dtype), so the question is put to what `backward` returned. Cannot see: a callable without a Function, whose
+gradients are the engine's.
 """
 
 from __future__ import annotations
@@ -68,10 +69,10 @@ def _count(subject: Subject, raw: Raw) -> Finding | None:
             subject,
             "gradient-count",
             None,
-            f"backward returns {got} gradient{'s' * (got != 1)} for the {expected} arguments of forward "
-            f"({', '.join(subject.case.argument_names)})",
+            f"backward returns {got} gradient{'s' * (got != 1)} for the {expected} "
+            f"argument{'s' * (expected != 1)} of forward ({', '.join(subject.case.argument_names)})",
             evidence={"returned": got, "expected": expected},
-            advice="return one value for each argument of forward, in its order; None for those without a gradient",
+            advice="return one value for each argument of forward, in its order; None for those without one",
         )
     for position, (value, grad) in enumerate(zip(subject.inputs, raw.returned, strict=False)):
         if grad is not None and not isinstance(value, torch.Tensor):
@@ -82,7 +83,7 @@ def _count(subject: Subject, raw: Raw) -> Finding | None:
                 name,
                 f"backward returns a gradient for `{name}`, which is {_kind(value)} and not a tensor",
                 evidence={"position": position, "argument_is": _kind(value)},
-                advice=f"return None for `{name}`, and look whether the gradients are in the order of the arguments",
+                advice=f"return None for `{name}`; are the gradients in the order of the arguments?",
             )
     return None
 
@@ -110,7 +111,8 @@ def _shape(subject: Subject, position: int, grad: torch.Tensor, *, repaired: boo
         subject,
         "gradient-shape",
         name,
-        f"backward returns a gradient of shape {list(grad.shape)} for `{name}` of shape {list(value.shape)}; {outcome}",
+        f"backward returns a gradient of shape {list(grad.shape)} for `{name}` of shape {list(value.shape)}; "
+        f"{outcome}",
         severity="warning" if harmless else "error",
         evidence={"got": list(grad.shape), "expected": list(value.shape)},
         advice=_shape_advice(grad, value, name),
@@ -121,7 +123,7 @@ def _shape_advice(grad: torch.Tensor, value: torch.Tensor, name: str) -> str:
     if grad.numel() == value.numel():
         if grad.dim() == 2 and tuple(grad.shape) == tuple(value.shape[::-1]):
             return f"transpose the gradient for `{name}`"
-        return f"reshape the gradient for `{name}` to `{name}`'s shape; squeeze() drops every dimension of size 1"
+        return f"give the gradient for `{name}` `{name}`'s shape; squeeze() drops every dimension of size 1"
     if grad.numel() > value.numel():
         return f"sum the gradient for `{name}` over the dimensions along which `{name}` was broadcast"
     return f"return a gradient for every element of `{name}`"

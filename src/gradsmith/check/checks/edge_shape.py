@@ -1,0 +1,99 @@
+"""Asks: does the backward work for every size and rank that the forward accepts?
+
+Sizes become 1, 0 and one more; leading dimensions are added and left out. What the forward refuses is
+counted, not reported. Cannot see: sizes far from the given ones (tile sizes, integer overflow).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gradsmith.check.checks.returned import wrong_shape
+from gradsmith.check.finding import Finding
+from gradsmith.check.findings import finding
+from gradsmith.check.judge import judge
+from gradsmith.check.subject import Raised, Subject
+from gradsmith.check.variations import reranked, resized
+
+CODES = ("edge-shape",)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """One variation in which the backward fails or is wrong."""
+
+    label: str
+    argument: str | None
+    what: str
+    subject: Subject
+    raised: Raised | None = None
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    broken: dict[Any, list[Broken]] = {}
+    refused = 0
+    right = {position for position in subject.arguments if judge(subject, position).verdict == "right"}
+    for label, inputs in (*resized(subject), *reranked(subject)):
+        varied = subject.at(inputs, label)
+        if not varied.base_runs or not _sound(varied):
+            refused += 1
+            continue
+        subject.variations.append(label)
+        for fault in _faults(varied, right):
+            broken.setdefault((fault.argument, fault.raised is None), []).append(fault)
+    if refused:
+        subject.variations.append(f"{refused} shapes that the forward refuses, left out")
+    for faults in broken.values():
+        yield _report(faults)
+
+
+def _sound(varied: Subject) -> bool:
+    """Whether the forward gives numbers: an average over nothing is NaN, and proves nothing."""
+    outputs = varied.base.differentiable
+    return bool(outputs) and all(bool(torch.isfinite(out).all()) for out in outputs)
+
+
+def _faults(varied: Subject, right: set[int]) -> Iterator[Broken]:
+    failure = varied.failure
+    if failure is not None:
+        named = next((i for i in varied.arguments if wrong_shape(varied, i)), None)
+        if named is None:
+            yield Broken(varied.label, None, f"backward raises {_exception(failure)}", varied, failure)
+            return
+        grad, value = varied.base.raw[0].returned[named], varied.inputs[named]
+        name = varied.argument(named)
+        what = f"backward returns shape {list(grad.shape)} for `{name}` of shape {list(value.shape)}"
+        yield Broken(varied.label, name, what, varied)
+        return
+    for position in right & set(varied.arguments):
+        if judge(varied, position).verdict == "wrong":
+            name = varied.argument(position)
+            yield Broken(varied.label, name, f"the gradient for `{name}` is wrong", varied)
+
+
+def _exception(raised: Raised) -> str:
+    text = str(raised.error).strip().splitlines() or [""]
+    return f"{type(raised.error).__name__}: {text[0]}"
+
+
+def _report(faults: list[Broken]) -> Finding:
+    first = faults[0]
+    shapes = {
+        name: list(value.shape)
+        for name, value in zip(first.subject.case.argument_names, first.subject.inputs, strict=True)
+        if isinstance(value, torch.Tensor)
+    }
+    return finding(
+        first.subject,
+        "edge-shape",
+        first.argument,
+        f"with {first.label} the forward works and {first.what}",
+        evidence={"variations": [fault.label for fault in faults], "shapes": shapes},
+        advice="write the backward for any size and rank: no squeeze(), no fixed dimensions, sums over exactly "
+        "those that were broadcast",
+        raised=first.raised,
+    )

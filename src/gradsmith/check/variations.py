@@ -1,0 +1,83 @@
+"""Variations of a case's inputs: other sizes, other ranks, optional arguments left out.
+
+Sizes that are equal in the case stay equal: a size is a symbol, renamed in every input at once.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from gradsmith.check._private import uses_setup_context
+from gradsmith.check.subject import Subject
+from gradsmith.check.tree import is_float
+
+MOST_SYMBOLS = 4
+
+
+def resized(subject: Subject) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """The inputs with one size after the other become 1, 0 and one more than it was."""
+    tensors = [value for value in subject.inputs if isinstance(value, torch.Tensor)]
+    symbols = list(dict.fromkeys(size for value in tensors for size in value.shape if size > 1))[
+        :MOST_SYMBOLS
+    ]
+    for size in symbols:
+        for new in (1, 0, size + 1):
+            if size > 64 and new > size:
+                continue
+            yield f"size {size} -> {new}", tuple(_renamed(value, size, new) for value in subject.inputs)
+
+
+def _renamed(value: Any, size: int, new: int) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    result = value.detach()
+    for dim, old in enumerate(value.shape):
+        if old == size:
+            result = result.index_select(dim, torch.arange(new, device=value.device) % old)
+    if not is_float(value) and value.dtype != torch.bool and value.numel() and int(value.max()) < size:
+        # Probably an index into something of this size: keep it in range.
+        result = result % new if new else result
+    elif is_float(value) and new > size:
+        result = result * (
+            1 + 0.01 * torch.arange(result.numel()).reshape(result.shape).to(result) / result.numel()
+        )
+    return result.clone()
+
+
+def reranked(subject: Subject) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """The first tensor, or all that take a gradient, with a leading dimension more; the first with one
+    less."""
+    floats = [i for i, value in enumerate(subject.inputs) if is_float(value)]
+    if not floats:
+        return
+    for which in ((floats[0],), tuple(floats))[: len(floats)]:
+        names = ", ".join(f"`{subject.argument(i)}`" for i in which)
+        moved = list(subject.inputs)
+        for i in which:
+            value = moved[i].detach()
+            moved[i] = torch.stack([value, value * 0.9 + 0.01 * value.abs()])
+        yield f"a leading dimension of 2 for {names}", tuple(moved)
+    first = subject.inputs[floats[0]]
+    if first.dim() > 0 and first.shape[0] > 0:
+        moved = list(subject.inputs)
+        moved[floats[0]] = first.detach()[0].clone()
+        yield f"the leading dimension of `{subject.argument(floats[0])}` left out", tuple(moved)
+
+
+def without_optional(subject: Subject) -> Iterator[tuple[str, int, tuple[Any, ...]]]:
+    """Each tensor whose parameter's default is None, left out: what, its position, the inputs."""
+    cls = subject.case.function_class
+    if cls is None:
+        return
+    parameters = list(inspect.signature(cls.forward).parameters.values())
+    if not uses_setup_context(cls):
+        parameters = parameters[1:]
+    for position, (parameter, value) in enumerate(zip(parameters, subject.inputs, strict=False)):
+        if parameter.default is None and isinstance(value, torch.Tensor):
+            moved = list(subject.inputs)
+            moved[position] = None
+            yield parameter.name, position, tuple(moved)
