@@ -10,8 +10,8 @@ import click
 
 from gradsmith.check.checks import CODES
 from gradsmith.check.codes import codes, unknown
-from gradsmith.cli import allow, settings
-from gradsmith.cli import baseline as baselines
+from gradsmith.cli import baseline, settings
+from gradsmith.cli.accept import Accepted
 from gradsmith.cli.output import FORMATS, write
 from gradsmith.cli.problem import Problem
 from gradsmith.cli.session import Session
@@ -101,7 +101,7 @@ def check(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> No
     results = session.results(" ".join(targets), strict=options["strict"])
     try:
         if options["write_baseline"] is not None:
-            count = baselines.write(options["write_baseline"], results.report.findings)
+            count = baseline.write(options["write_baseline"], results.report.findings)
             click.echo(f"gradsmith: wrote {count} findings to {options['accept']}", err=True)
             sys.exit(2 if results.problems else 0)
         write(results, options["form"], options["output"], options["html"], verbose=options["verbose"])
@@ -112,7 +112,6 @@ def check(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> No
 
 
 def _session(ctx: click.Context, options: dict[str, Any]) -> Session:
-    known = options["baseline"]
     return Session(
         Options(options["only"], options["skip"], options["budget"], options["jobs"]),
         limit=options["limit"],
@@ -120,9 +119,7 @@ def _session(ctx: click.Context, options: dict[str, Any]) -> Session:
         arguments=ctx.meta["arguments"],
         inputs=options["inputs"],
         kwargs=options["kwargs"],
-        allowed=allow.configured(ctx.meta["allow"]),
-        known=baselines.read(known) if known is not None else set(),
-        baseline=known,
+        accepted=Accepted.of(ctx.meta["allow"], options["baseline"]),
         quiet=options["form"] != "text" and options["output"] is None,
         say=_say,
     )

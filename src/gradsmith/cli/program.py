@@ -1,7 +1,7 @@
-"""Run somebody's program unchanged, as Python would run it, while its custom Functions are recorded.
+"""Run a program unchanged, as Python would run it, while its custom Functions are recorded.
 
-The program is the real `__main__`: guards fire, pickling and `inspect` find its classes, and `multiprocessing` finds
-its file. It stays `__main__` while it is checked, because its Functions are called again then.
+The program is the real `__main__`: guards fire, pickling and `inspect` find its classes, and so on. It stays
+`__main__` while it is checked, because its Functions are called again then.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +16,8 @@ from gradsmith.check.record import record
 from gradsmith.check.report import Outcome, Results
 from gradsmith.check.report_data import Report
 from gradsmith.check.subject import Raised
-from gradsmith.cli import allow, baseline, target
+from gradsmith.cli import target
+from gradsmith.cli.accept import Accepted
 from gradsmith.cli.output import program_output, progress_bar
 from gradsmith.cli.problem import Problem, describe
 from gradsmith.cli.program import Program, process_restored, run
@@ -34,9 +34,7 @@ class Session:
     arguments: tuple[str, ...] = ()  # for the scripts
     inputs: str | None = None
     kwargs: str = ""
-    allowed: list[allow.Allowed] = field(default_factory=list)
-    known: set[baseline.Key] = field(default_factory=set)
-    baseline: Path | None = None
+    accepted: Accepted = field(default_factory=Accepted)
     quiet: bool = False  # keep what scripts print off standard output
     outcomes: list[Outcome] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -105,19 +103,12 @@ class Session:
 
     def _check_cases(self, cases: Sequence[Case]) -> None:
         jobs = jobs_of(cases)
-        for case in (job.cases[0] for job in jobs):
-            self.allowed += allow.commented(case)
+        self.accepted.see(jobs)
         with progress_bar() as progress:
             task = progress.add_task("", total=len(jobs))
             for outcome in check_all(jobs, self.options):
-                self._add(outcome)
+                self.outcomes.append(self.accepted.apply(outcome))
                 progress.update(task, advance=1, description=outcome.function)
-
-    def _add(self, outcome: Outcome) -> None:
-        outcome = allow.without(outcome, self.allowed)
-        if self.baseline is not None:
-            outcome = baseline.without(outcome, self.known, self.baseline)
-        self.outcomes.append(outcome)
 
     def _problem(self, sentence: str) -> None:
         self.problems.append(sentence)

@@ -68,7 +68,7 @@ def check_all(jobs: Sequence[Job], options: Options) -> Iterator[Outcome]:
 
 
 def _check_forked(jobs: Sequence[Job], options: Options) -> Iterator[Outcome]:
-    """A forked child a Function: cases hold classes of `__main__` and closures, which only a fork can carry."""
+    """A forked child a Function: cases hold classes of `__main__` and closures, which cannot be pickled."""
     context = multiprocessing.get_context("fork")
     waiting = list(reversed(jobs))
     running: dict[Any, tuple[Any, Job]] = {}

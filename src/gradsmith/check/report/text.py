@@ -132,6 +132,7 @@ def _print_section(console: Console, title: str, rows: list[tuple[str, Text]]) -
 def _last_line(results: Results) -> Text:
     style = STYLES["error"] if results.failed else "bold green"
     line = Text.assemble((results.counts, style), f", in {results.seconds:.1f} s.")
+    line.append("\nOther values, sizes and devices than these were not looked at.", "dim")
     codes = [finding.code for finding in worst_first(results.report.findings) if finding.severity != "note"]
     if codes:
         line.append(f"\nWhat a code means: gradsmith explain {codes[0]}", "dim")
