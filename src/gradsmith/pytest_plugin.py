@@ -1,9 +1,9 @@
 """`pytest --gradsmith`: check every custom Function that a project's existing tests call.
 
-The tests run as they always do, while the Functions that they apply are recorded with real arguments. At the end
-each Function becomes one more test item, `gradsmith::Name`, which passes or fails with its report. The settings
-of `[tool.gradsmith]` in pyproject.toml hold here, too. Under pytest-xdist every worker checks what its own tests
-called.
+The tests run as they always do, while the Functions that they apply are recorded with real arguments. At the
+end each Function becomes one more test item, `gradsmith::Name`, which passes or fails with its report. The
+settings of `[tool.gradsmith]` in pyproject.toml hold here, too. Under pytest-xdist every worker checks what its
+own tests called.
 """
 
 from __future__ import annotations

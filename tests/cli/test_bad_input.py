@@ -1,0 +1,174 @@
+"""What cannot be run: one clear line on standard error, exit status 2, and what was recorded is still checked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+CALL_WRONG = "Wrong.apply(torch.full((3,), 0.7, requires_grad=True))"
+
+
+def only_line(result):
+    """The one line that the user reads; the report goes to standard output."""
+    lines = [line for line in result.stderr.splitlines() if line]
+    assert len(lines) == 1, result.stderr
+    assert result.exit_code == 2
+    return lines[0]
+
+
+def test_a_missing_script(gradsmith):
+    assert only_line(gradsmith("check", "none.py")) == "gradsmith: none.py cannot be read: there is no such file"
+
+
+def test_a_script_that_does_not_parse(gradsmith, write):
+    write("a.py", "def f(:\n")
+    line = only_line(gradsmith("check", "a.py"))
+    assert line.startswith("gradsmith: a.py cannot be read: SyntaxError: ")
+    assert line.endswith("(a.py:1)")
+
+
+def test_a_script_of_unreadable_bytes(gradsmith, directory):
+    (directory / "a.py").write_bytes(b"\x00\xff\xfe")
+    assert only_line(gradsmith("check", "a.py")).startswith("gradsmith: a.py cannot be read: ")
+
+
+def test_a_script_that_raises_names_error_and_line_and_what_it_called_is_checked(gradsmith, write):
+    write("a.py", "wrong", CALL_WRONG, "raise ValueError('no data\\nat all')")
+    result = gradsmith("check", "a.py")
+    assert only_line(result) == "gradsmith: a.py raised ValueError: no data at all (a.py:16)"
+    assert "error[gradient-sign] in Wrong" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("stop", "line"),
+    [
+        ("import sys; sys.exit(3)", "gradsmith: a.py exited with 3"),
+        ("import sys; sys.exit('no data')", "gradsmith: a.py exited with 'no data'"),
+        ("import os; os._exit(4)", "gradsmith: a.py exited with 4"),
+        ("raise KeyboardInterrupt", "gradsmith: a.py was interrupted"),
+    ],
+)
+def test_a_script_that_ends_early_is_said_to_and_what_it_called_is_checked(gradsmith, write, stop, line):
+    write("a.py", "wrong", CALL_WRONG, stop)
+    result = gradsmith("check", "a.py")
+    assert only_line(result) == line
+    assert "error[gradient-sign] in Wrong" in result.stdout
+
+
+@pytest.mark.parametrize("stop", ["import sys; sys.exit()", "import sys; sys.exit(0)", "import os; os._exit(0)"])
+def test_an_exit_with_status_0_is_no_problem(gradsmith, write, stop):
+    write("a.py", "wrong", CALL_WRONG, stop)
+    result = gradsmith("check", "a.py")
+    assert (result.exit_code, result.stderr) == (1, "")
+
+
+def test_a_forked_child_of_the_script_really_exits(write):
+    fork = "import os\nif os.fork() == 0:\n    os._exit(0)\nos.wait()"
+    write("a.py", "wrong", CALL_WRONG, fork)
+    command = [sys.executable, "-c", "from gradsmith.cli import main; main()", "check", "a.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.count("1 function: 1 error") == 1
+
+
+def test_a_script_with_endless_recursion(gradsmith, write):
+    write("a.py", "def f():\n    f()\nf()")
+    assert "a.py raised RecursionError" in only_line(gradsmith("check", "a.py"))
+
+
+def test_a_script_that_wants_input_and_gets_none(gradsmith, write):
+    write("a.py", "input()")
+    assert "a.py raised EOFError" in only_line(gradsmith("check", "a.py", stdin=""))
+
+
+def test_a_script_that_wants_arguments_and_gets_none(gradsmith, write):
+    write("a.py", "import argparse\np = argparse.ArgumentParser()\np.add_argument('data')\np.parse_args()")
+    result = gradsmith("check", "a.py")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == "gradsmith: a.py exited with 2"
+
+
+def test_a_script_without_a_custom_function(gradsmith, write):
+    write("a.py", "import torch\ntorch.ones(3, requires_grad=True).exp().sum().backward()")
+    line = only_line(gradsmith("check", "a.py"))
+    assert line == "gradsmith: a.py called no custom Function, so there is nothing to check"
+
+
+def test_a_directory_without_python_files(gradsmith, directory):
+    (directory / "empty").mkdir()
+    assert only_line(gradsmith("check", "empty")) == "gradsmith: empty contains no Python file"
+
+
+def test_a_module_that_does_not_exist(gradsmith):
+    line = only_line(gradsmith("check", "no_such_module"))
+    assert line == "gradsmith: no_such_module is neither a file nor a module that can be imported"
+
+
+def test_a_module_that_does_not_import(gradsmith, write):
+    write("broken_kernels.py", "import torch\n1 / 0")
+    line = only_line(gradsmith("check", "broken_kernels:Wrong", "--inputs", "torch.ones(3)"))
+    assert line.startswith("gradsmith: module broken_kernels cannot be imported: ZeroDivisionError: division by zero")
+    assert "broken_kernels.py:2)" in line
+
+
+def test_a_name_that_does_not_exist_gets_a_suggestion(gradsmith, write):
+    write("some_kernels.py", "wrong")
+    line = only_line(gradsmith("check", "some_kernels:Wrongg", "--inputs", "torch.ones(3)"))
+    assert line == "gradsmith: some_kernels:Wrongg: some_kernels has no 'Wrongg'; did you mean Wrong?"
+
+
+def test_a_name_that_cannot_be_called(gradsmith, write):
+    write("number_kernels.py", "x = 3")
+    line = only_line(gradsmith("check", "number_kernels:x", "--inputs", "torch.ones(3)"))
+    assert line.startswith("gradsmith: number_kernels:x is a int, not a Function")
+
+
+def test_a_name_without_inputs(gradsmith, write):
+    write("lonely_kernels.py", "wrong")
+    assert "needs arguments to be called with: --inputs" in only_line(gradsmith("check", "lonely_kernels:Wrong"))
+
+
+@pytest.mark.parametrize("text", ["torch.randn(4", "torch.rnd(4)", "undefined", "1 / 0"])
+def test_inputs_that_cannot_be_evaluated(gradsmith, write, text):
+    write("input_kernels.py", "wrong")
+    line = only_line(gradsmith("check", "input_kernels:Wrong", "--inputs", text))
+    assert line.startswith(f"gradsmith: --inputs {text!r} cannot be evaluated: ")
+    assert "it may use torch, math, np, numpy" in line
+
+
+def test_inputs_that_the_function_does_not_take(gradsmith, write):
+    write("arity_kernels.py", "wrong")
+    result = gradsmith("check", "arity_kernels:Wrong", "--inputs", "torch.ones(3), torch.ones(3)")
+    assert result.exit_code != 0
+    assert "Traceback" not in result.output
+    assert "forward" in result.output
+
+
+@pytest.mark.parametrize(
+    ("option", "code", "hint"),
+    [
+        ("--only", "gradient-sgn", "did you mean gradient-sign?"),
+        ("--skip", "layout", "did you mean layout-dependent?"),
+        ("--only", "zzz", "`gradsmith explain` lists all codes"),
+    ],
+)
+def test_an_unknown_code_gets_near_matches(gradsmith, write, option, code, hint):
+    write("a.py", "pass")
+    result = gradsmith("check", "a.py", option, code)
+    assert result.exit_code == 2
+    assert f"unknown code {code!r}: {hint}" in result.stderr
+
+
+def test_an_output_file_that_cannot_be_written(gradsmith, write):
+    write("a.py", "wrong", CALL_WRONG)
+    result = gradsmith("check", "a.py", "--output", "nowhere/out.txt")
+    assert only_line(result).startswith("gradsmith: nowhere/out.txt cannot be written: ")
+
+
+def test_one_bad_target_does_not_keep_the_others_from_being_checked(gradsmith, write):
+    write("a.py", "wrong", CALL_WRONG)
+    result = gradsmith("check", "none.py", "a.py")
+    assert "none.py cannot be read" in only_line(result)
+    assert "error[gradient-sign] in Wrong" in result.stdout
