@@ -1,1 +1,12 @@
 """Custom gradients for PyTorch: write one, check it, ship it."""
+
+from gradsmith.define.errors import CallError as CallError
+from gradsmith.define.errors import DefinitionError as DefinitionError
+from gradsmith.define.errors import FormulaError as FormulaError
+from gradsmith.define.errors import GradsmithError as GradsmithError
+from gradsmith.define.errors import MissingFormula as MissingFormula
+from gradsmith.define.errors import SecondDerivativeError as SecondDerivativeError
+from gradsmith.define.keep import constant as constant
+from gradsmith.define.keep import keep as keep
+from gradsmith.define.op import Op as Op
+from gradsmith.define.op import op as op

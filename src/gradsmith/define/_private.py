@@ -1,0 +1,52 @@
+"""The private parts of torch that gradsmith reads, each with what happens when it is missing.
+
+Nothing else in `gradsmith.define` touches a name of torch that begins with an underscore.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+import torch
+import torch.autograd.forward_ad as forward_ad
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _always() -> bool:
+    return True
+
+
+# True while torch.func transforms are active. Missing: every call goes the slower way that is right under both.
+functorch_active: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", _always)
+
+
+def forward_ad_active() -> bool:
+    """Whether a forward-mode level is open. Missing: tensors are kept for forward mode at every call."""
+    return getattr(forward_ad, "_current_level", 0) >= 0
+
+
+def forward_ad_enabled() -> AbstractContextManager[Any]:
+    """Let the tangents of outer levels pass through a jvp rule; torch switches all levels off inside one.
+
+    Missing: nested forward mode stays as torch has it, so `NESTED_FORWARD_MODE` is False and it is refused.
+    """
+    enabled = getattr(forward_ad, "_set_fwd_grad_enabled", None)
+    return nullcontext() if enabled is None else enabled(True)
+
+
+NESTED_FORWARD_MODE = hasattr(forward_ad, "_set_fwd_grad_enabled")
+
+
+def in_graph(function: F) -> F:
+    """Make `function` one call in a graph that torch.compile captures, traced with its autograd rule kept.
+
+    `nonstrict_trace` allows nested outputs. Missing: `allow_in_graph`, which wants tensors or tuples of tensors.
+    """
+    dynamo = getattr(torch, "_dynamo", None)
+    if dynamo is None:
+        import torch._dynamo as dynamo
+    nonstrict: Callable[[F], F] | None = getattr(dynamo, "nonstrict_trace", None)
+    return torch.compiler.allow_in_graph(function) if nonstrict is None else nonstrict(function)

@@ -1,0 +1,319 @@
+"""From a primitive to `torch.autograd.Function`: what is saved, and what happens in the backward.
+
+Each primitive gets two classes. `plain` has torch's ctx style, which is quick. `transformed` has the setup_context
+style that torch.func needs, where everything that is saved has to be an input or an output, so residuals become
+additional outputs that are not differentiable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradsmith.define import connect, precision
+from gradsmith.define._private import forward_ad_active, functorch_active
+from gradsmith.define.errors import MissingFormula, SecondDerivativeError
+from gradsmith.define.forward_mode import push
+from gradsmith.define.guard import anchor, refuse
+from gradsmith.define.primitive import (
+    SIMPLE,
+    Layout,
+    Meta,
+    Needs,
+    Plan,
+    Primitive,
+    Returned,
+    Values,
+    is_differentiable,
+    pick,
+    taken_apart,
+)
+
+
+@dataclass(slots=True, eq=False)
+class Saved:
+    """What a call leaves on ctx besides its saved tensors. Holds no tensor."""
+
+    plan: Plan
+    layout: Layout
+    pointers: list[Any] | None  # per slot: (True, index of the saved tensor) or (False, value); None: all in order
+    metas: list[Meta | None]
+    out_metas: list[Meta | None] | None
+    autocast: precision.State
+    anchored: bool  # the last saved tensor is the anchor
+
+    def values(self, tensors: Sequence[Tensor | None]) -> Values:
+        if self.pointers is None:
+            return tensors[: len(tensors) - 1] if self.anchored else tensors
+        return [tensors[content] if is_tensor else content for is_tensor, content in self.pointers]
+
+
+class Functions:
+    """The two Function classes of one primitive, and the choice between them."""
+
+    def __init__(self, primitive: Primitive, origin: object) -> None:
+        self.primitive = primitive
+        self.plain = _plain(primitive, origin)
+        self.transformed = _transformed(primitive, origin)
+        self.apply = self.plain.apply
+        self.indirect = bool(primitive.missing) or primitive.anchors(()) is not None
+
+    def call(self, *args: Any) -> Any:
+        """Apply to flat arguments: a tensor, or (layout, *outputs) where there is more than one."""
+        if self.indirect:
+            args = self._prepare(args)
+        if not functorch_active():
+            return self.apply(*args)
+        result = self.transformed.apply(*args)
+        if type(result) is tuple:
+            return result[: len(result) - len(result[0].residuals)]
+        return result
+
+    def _prepare(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        args = self._without_missing(args)
+        anchored = self.primitive.anchors(args)
+        return args if anchored is None else (*args, anchor(anchored))
+
+    def _without_missing(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        changed = list(args)
+        for index in self.primitive.missing:
+            if is_differentiable(args[index]):
+                (changed[index],) = refuse(_no_formula(self.primitive, index), [args[index]])
+        return tuple(changed)
+
+
+def _no_formula(primitive: Primitive, index: int) -> Any:
+    def complaint() -> Exception:
+        name = primitive.argument_names[index]
+        return MissingFormula(
+            f"op {primitive.name}: the gradient of `{name}` was asked for, but it has no formula. Write one "
+            f"(`{name}=lambda grad, …: …`), `{name}=None` if its gradient is zero, or detach what is passed."
+        )
+
+    return complaint
+
+
+def _no_second(primitive: Primitive) -> Any:
+    def complaint() -> Exception:
+        return SecondDerivativeError(
+            f"{primitive.name} is once differentiable: its gradient was declared not to be differentiable again "
+            f"(once=True, or @once_differentiable), and a second derivative was asked for."
+        )
+
+    return complaint
+
+
+def _plain(primitive: Primitive, origin: object) -> type[torch.autograd.Function]:
+    size = len(primitive.argument_names)
+
+    def forward(ctx: Any, *args: Any) -> Any:
+        needs = ctx.needs_input_grad
+        if len(args) == size:
+            result = primitive.forward(args, needs)
+        else:
+            needs = needs[:size]
+            result = primitive.forward(args[:size], needs)
+        if type(result) is Returned:
+            remember(ctx, primitive, args, result, needs, forward_ad_active())
+            return (result.layout, *result.outputs)
+        if forward_ad_active() or not is_differentiable(result):
+            remember(ctx, primitive, args, result, needs, forward_ad_active())
+        elif True in needs:
+            remember_one(ctx, primitive, args, result, needs)
+        return result
+
+    def backward(ctx: Any, *upstream: Any) -> Any:
+        return pull(primitive, ctx, upstream if ctx.kept.layout is SIMPLE else upstream[1:])
+
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        outs = push(primitive, ctx, tangents)
+        return outs[0] if ctx.kept.layout is SIMPLE else (None, *outs)
+
+    methods = {"forward": forward, "backward": backward, "jvp": jvp}
+    return _make_class(primitive, origin, methods, {})
+
+
+def _transformed(primitive: Primitive, origin: object) -> type[torch.autograd.Function]:
+    from gradsmith.define.batching import apply_batched
+
+    size = len(primitive.argument_names)
+
+    def forward(*args: Any) -> Any:
+        return as_output(primitive.forward(args[:size], None))
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        remember(ctx, primitive, inputs, from_output(output), ctx.needs_input_grad[:size], True)
+
+    def backward(ctx: Any, *upstream: Any) -> Any:
+        layout = ctx.kept.layout
+        return pull(primitive, ctx, upstream if layout is SIMPLE else upstream[1 : len(upstream) - len(layout.residuals)])
+
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        layout = ctx.kept.layout
+        outs = push(primitive, ctx, tangents)
+        return outs[0] if layout is SIMPLE else (None, *outs, *[None] * len(layout.residuals))
+
+    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
+        return apply_batched(primitive, origin, info, in_dims, args)
+
+    methods = {"forward": forward, "setup_context": setup_context, "backward": backward, "jvp": jvp, "vmap": vmap}
+    return _make_class(primitive, origin, methods, {})
+
+
+def _make_class(
+    primitive: Primitive, origin: object, methods: dict[str, Any], extra: dict[str, Any]
+) -> type[torch.autograd.Function]:
+    body = {name: staticmethod(method) for name, method in methods.items()}
+    identifier = primitive.name if primitive.name.isidentifier() else "Op"
+    doc = f"The torch.autograd.Function of {primitive.name}."
+    return type(identifier, (torch.autograd.Function,), {**body, **extra, "__gradsmith__": origin, "__doc__": doc})
+
+
+def as_output(result: Tensor | Returned) -> Any:
+    """A result as what a Function returns: flat, and the layout travels along as a plain value."""
+    if isinstance(result, Tensor):
+        return result
+    return (result.layout, *result.outputs, *result.residuals)
+
+
+def from_output(output: Any) -> Tensor | Returned:
+    """The inverse of `as_output`."""
+    if isinstance(output, Tensor):
+        return output
+    layout = output[0]
+    cut = len(output) - len(layout.residuals)
+    return Returned(tuple(output[1:cut]), tuple(output[cut:]), layout)
+
+
+def remember(
+    ctx: Any, primitive: Primitive, args: Values, result: Tensor | Returned, needs: Needs, for_forward: bool
+) -> None:
+    """Save on ctx what the gradients of this call need, and nothing else."""
+    returned = taken_apart(result)
+    layout = returned.layout
+    ctx.set_materialize_grads(False)
+    if layout is not SIMPLE or not is_differentiable(result):
+        _mark(ctx, args, returned)
+    if not for_forward and True not in needs:
+        return
+    extra = args[len(primitive.argument_names) :]
+    tensors, ctx.kept = _collect(primitive, primitive.plan(needs, layout), args, returned, for_forward)
+    ctx.save_for_backward(*tensors, *extra)
+    if for_forward:
+        plan = primitive.jvp_plan(primitive.forward_needs(args), layout)
+        tensors, ctx.kept_forward = _collect(primitive, plan, args, returned, True)
+        ctx.save_for_forward(*tensors, *extra)
+
+
+def remember_one(ctx: Any, primitive: Primitive, args: Values, out: Tensor, needs: Needs) -> None:
+    """`remember` for the most frequent call, without forward mode and with one output: it counts by the microsecond."""
+    plan = primitive.plan(needs, SIMPLE)
+    tensors, pointers = _direct(plan, args, (out,))
+    if tensors is None:
+        tensors, pointers = _pointers(primitive, plan, args, taken_apart(out))
+    metas = [Meta.of(arg) if need else None for arg, need in zip(args, needs, strict=False)]
+    anchored = len(args) > len(needs)
+    ctx.set_materialize_grads(False)
+    ctx.kept = Saved(plan, SIMPLE, pointers, metas, None, precision.of_tensor(out), anchored)
+    if anchored:
+        tensors.append(args[-1])
+    ctx.save_for_backward(*tensors)
+
+
+def _collect(
+    primitive: Primitive, plan: Plan, args: Values, returned: Returned, for_forward: bool
+) -> tuple[list[Any], Saved]:
+    tensors, pointers = _direct(plan, args, returned.outputs)
+    if tensors is None:
+        tensors, pointers = _pointers(primitive, plan, args, returned)
+    outputs = returned.outputs
+    metas = [Meta.of(arg) if need else None for arg, need in zip(args, plan.needs, strict=False)]
+    out_metas = [Meta.of(out) for out in outputs] if for_forward or len(outputs) > 1 else None
+    anchored = len(args) > len(plan.needs)
+    return tensors, Saved(plan, returned.layout, pointers, metas, out_metas, precision.current(outputs), anchored)
+
+
+def _direct(plan: Plan, args: Values, outputs: Values) -> tuple[list[Any] | None, None]:
+    """The tensors of a plan where every slot is another tensor, which is the case for most calls of most ops."""
+    if plan.direct is None:
+        return None, None
+    tensors: list[Any] = []
+    for is_output, index in plan.direct:
+        value = outputs[index] if is_output else args[index]
+        if not isinstance(value, Tensor):
+            return None, None
+        for other in tensors:
+            if other is value:
+                return None, None
+        tensors.append(value)
+    return tensors, None
+
+
+def _pointers(primitive: Primitive, plan: Plan, args: Values, returned: Returned) -> tuple[list[Any], list[Any]]:
+    """The tensors of a plan, each once, and where the value of each slot is to be found."""
+    tensors: list[Any] = []
+    pointers: list[Any] = []
+    for slot in plan.slots:
+        value = pick(slot, args, returned.outputs, returned.residuals, primitive.logical)
+        if isinstance(value, Tensor):
+            position = next((i for i, tensor in enumerate(tensors) if tensor is value), len(tensors))
+            if position == len(tensors):
+                tensors.append(value)
+            pointers.append((True, position))
+        else:
+            pointers.append((False, value))
+    return tensors, pointers
+
+
+def _mark(ctx: Any, args: Values, returned: Returned) -> None:
+    layout = returned.layout
+    if layout.dirty:
+        ctx.mark_dirty(*[args[index] for index in layout.dirty])
+    marked = [
+        out
+        for index, out in enumerate(returned.outputs)
+        if isinstance(out, Tensor) and (index in layout.non_differentiable or not is_differentiable(out))
+    ]
+    marked.extend(value for value in returned.residuals if isinstance(value, Tensor))
+    if marked:
+        ctx.mark_non_differentiable(*marked)
+
+
+def pull(primitive: Primitive, ctx: Any, upstream: Sequence[Any]) -> tuple[Any, ...]:
+    """The backward of every primitive: gradients for the flat arguments, from the upstream gradients."""
+    kept: Saved = ctx.kept
+    if upstream[0] is None and all(grad is None for grad in upstream):
+        grads: Sequence[Any] = [None] * len(kept.plan.needs)
+    elif precision.holds(kept.autocast):
+        grads = _gradients(primitive, kept, ctx.saved_tensors, upstream)
+    else:
+        with precision.replay(kept.autocast):
+            grads = _gradients(primitive, kept, ctx.saved_tensors, upstream)
+    return (*grads, None) if kept.anchored else tuple(grads)
+
+
+def _gradients(primitive: Primitive, kept: Saved, tensors: Any, upstream: Sequence[Any]) -> list[Any]:
+    values = kept.values(tensors)
+    if not primitive.once and not kept.layout.residuals:
+        return primitive.vjp(kept.plan, values, upstream, kept.metas, kept.out_metas)
+    path = tensors[-1] if kept.anchored else None
+    if primitive.once:
+        with torch.no_grad():
+            grads = primitive.vjp(kept.plan, values, upstream, kept.metas, kept.out_metas)
+        return only_once(primitive, grads, [*upstream, *values, path])
+    if torch.is_grad_enabled() or forward_ad_active():
+        values = connect.residuals(primitive, kept.plan, values, path)
+    return primitive.vjp(kept.plan, values, upstream, kept.metas, kept.out_metas)
+
+
+def only_once(primitive: Primitive, grads: Sequence[Any], paths: Sequence[Any]) -> list[Any]:
+    """The same gradients, with an error on every way back from them."""
+    if not torch.is_grad_enabled() and not forward_ad_active():
+        return list(grads)
+    present = [grad for grad in grads if isinstance(grad, Tensor)]
+    guarded = iter(refuse(_no_second(primitive), present, paths)) if present else iter(())
+    return [next(guarded) if isinstance(grad, Tensor) else None for grad in grads]

@@ -1,0 +1,331 @@
+"""A primitive made of a table: a forward and one formula per argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any
+
+from torch import Tensor
+
+from gradsmith.define import saves, tree
+from gradsmith.define.errors import CallError, FormulaError, GradsmithError
+from gradsmith.define.formula import METADATA, Formula, Need, Vocabulary
+from gradsmith.define.keep import Constant, Kept
+from gradsmith.define.primitive import (
+    SIMPLE,
+    Layout,
+    Meta,
+    Needs,
+    Plan,
+    Primitive,
+    Returned,
+    Slot,
+    Values,
+    is_differentiable,
+)
+from gradsmith.define.projection import project
+from gradsmith.define.signature import Signature
+
+Environment = Sequence[Any]  # the upstream gradients of all outputs, then the saved values
+Fetch = Callable[[Environment], Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """All that an author wrote: shared by the primitives of every structure that the op is called with."""
+
+    name: str
+    forward: Callable[..., Any]
+    signature: Signature
+    words: Vocabulary
+    formulas: tuple[Formula, ...]
+    zero: frozenset[str]  # arguments whose formula is None: their gradient is zero
+    jvp: Formula | None
+    vmap: Callable[..., Any] | None
+    once: bool
+    traceable: bool
+
+
+class TablePrimitive(Primitive):
+    """The table applied to arguments of one structure."""
+
+    def __init__(self, table: Table, structures: tuple[tree.Structure, ...]) -> None:
+        names = [path for s, name in zip(structures, table.signature.names, strict=True) for path in tree.paths(s, name)]
+        super().__init__(table.name, tuple(names), table.once, table.traceable)
+        self.table, self.structures = table, structures
+        self.flat = all(structure == tree.LEAF for structure in structures)
+        self.positions = _ranges(table.signature.names, structures)
+        self.owner = [name for name, span in self.positions.items() for _ in span]
+        known = table.zero.union(*[formula.targets for formula in table.formulas])
+        self.missing = tuple(index for index, name in enumerate(self.owner) if name not in known)
+        self.plain_call = self.flat and table.signature.positional == len(self.owner)
+        uncovered = self._uncovered()
+        self.uncovered = [index for index, name in enumerate(self.owner) if name in uncovered]
+
+    def anchors(self, args: Values) -> list[Any] | None:
+        if self.once:
+            return list(args)
+        if not self.uncovered:
+            return None
+        return [args[i] for i in self.uncovered if is_differentiable(args[i]) and not args[i].is_leaf]
+
+    def _uncovered(self) -> set[str]:
+        """Arguments that some formula with a residual could leave unsaved."""
+        with_residual = [f for f in self.table.formulas if any(need.kind == "residual" for need in f.needs)]
+        asked = [{need.name for need in f.needs if need.kind == "argument"} for f in with_residual]
+        return set(self.table.signature.names) - set.intersection(*asked) if asked else set()
+
+    def forward(self, args: Values, needs: Needs | None) -> Tensor | Returned:
+        if self.plain_call:
+            result = self.table.forward(*args)
+        else:
+            result = self.table.signature.call(self.table.forward, self.arguments(args))
+        if isinstance(result, Tensor) and not self.table.words.outputs:
+            return _fresh(result, args)
+        return self.take_apart(result, args)
+
+    def arguments(self, args: Values) -> list[Any]:
+        """The author's arguments from the flat ones."""
+        leaves = iter(args)
+        return [tree.unflatten(structure, leaves) for structure in self.structures]
+
+    def take_apart(self, result: Any, args: Values) -> Tensor | Returned:
+        kept: dict[str, Any] = {}
+        if isinstance(result, Kept):
+            result, kept = result.out, result.residuals
+        unknown = set(kept) - set(self.table.words.residuals)
+        if unknown:
+            raise FormulaError(f"op {self.name}: the forward keeps {sorted(unknown)}, not declared in residuals=")
+        outputs: list[Any] = []
+        structure = tree.flatten(result, outputs)
+        self._check_outputs(structure, outputs)
+        constant = tuple(isinstance(value, Constant) for value in kept.values())
+        residuals = tuple(v.value if isinstance(v, Constant) else v for v in kept.values())
+        return Returned(tuple(_fresh(out, args) for out in outputs), residuals, Layout(structure, tuple(kept), constant))
+
+    def _check_outputs(self, structure: tree.Structure, outputs: list[Any]) -> None:
+        named = self.table.words.outputs
+        if named and (structure == tree.LEAF or structure[0] != "tuple" or len(structure[2]) != len(named)):
+            raise FormulaError(f"op {self.name}: the forward must return a tuple ({', '.join(named)}), as outputs= says")
+        for out in outputs:
+            if out is not None and not isinstance(out, Tensor):
+                raise CallError(
+                    f"op {self.name}: the forward returned a {type(out).__name__}; an output is a tensor, None, or a list, "
+                    f"tuple, dict or dataclass of them. Hand other values to the formulas with gs.keep."
+                )
+
+    def plan(self, needs: Needs, layout: Layout) -> Plan:
+        key = needs if layout is SIMPLE else (needs, layout)
+        plan = self.plans.get(key)
+        if plan is None:
+            plan = self.plans[key] = self._make_plan(needs, layout)
+        return plan
+
+    def jvp_plan(self, needs: Needs, layout: Layout) -> Plan:
+        if self.table.jvp is None:
+            return self.plan(needs, layout)
+        key = ("jvp", needs, layout)
+        plan = self.plans.get(key)
+        if plan is None:
+            plan = self.plans[key] = self._make_plan(needs, layout, [self.table.jvp])
+        return plan
+
+    def _make_plan(self, needs: Needs, layout: Layout, formulas: Sequence[Formula] | None = None) -> Plan:
+        needed = {name for name, need in zip(self.owner, needs, strict=True) if need}
+        names = saves.Names(self.positions, self._output_ranges(layout), _ranges(layout.residuals))
+        running = saves.wanted(self.table.formulas, needed) if formulas is None else formulas
+        for formula in running:
+            self._check_residuals(formula, layout)
+        slots = saves.slots(running, names, len(self.owner))
+        first = len(self.owner) if formulas is not None else tree.size(layout.outputs)
+        where = {slot: first + position for position, slot in enumerate(slots)}
+        flags = {name: name in needed for name in self.table.signature.names}
+        fetch = {
+            formula: tuple(self._fetch(need, names, where, layout, flags) for need in formula.needs) for formula in running
+        }
+        return Plan(needs, layout, slots, [self._step(formula, fetch[formula]) for formula in running])
+
+    def _step(self, formula: Formula, fetches: tuple[Fetch | int, ...]) -> Step:
+        positions = [fetch for fetch in fetches if isinstance(fetch, int)]
+        gather = itemgetter(*positions) if len(positions) == len(fetches) > 1 else _gatherer(fetches)
+        single = self.positions[formula.targets[0]] if len(formula.targets) == 1 else ()
+        flat = self.flat and len(single) == 1
+        return Step(formula, formula.function, gather, single[0] if flat else None)
+
+    def _check_residuals(self, formula: Formula, layout: Layout) -> None:
+        for need in formula.needs:
+            if need.kind == "residual" and need.name not in layout.residuals:
+                raise FormulaError(
+                    f"op {self.name}: the formula for {', '.join(formula.targets) or 'the jvp'} asks for the residual `{need.name}`, which "
+                    f"this call of the forward did not keep; return gs.keep(out, {need.name}=…)"
+                )
+
+    def _output_ranges(self, layout: Layout) -> dict[str, range]:
+        named = self.table.words.outputs
+        return _ranges(named, layout.outputs[2]) if named else {"out": range(tree.size(layout.outputs))}
+
+    def _structure_of(self, need: Need, layout: Layout) -> tree.Structure:
+        if need.kind in ("argument", "tangent", *METADATA):
+            return self.structures[self.table.signature.names.index(need.name)]
+        if need.kind in ("output", "upstream"):
+            named = self.table.words.outputs
+            structure: tree.Structure = layout.outputs[2][named.index(need.name)] if named else layout.outputs
+            return structure
+        return tree.LEAF
+
+    def _fetch(
+        self, need: Need, names: saves.Names, where: dict[Slot, int], layout: Layout, flags: dict[str, bool]
+    ) -> Fetch | int:
+        """How one parameter of a formula gets its value: a position in the environment, or a function of it."""
+        if need.kind == "needs":
+            return lambda environment: flags
+        if need.kind == "upstream":
+            at = list(names.outputs[need.name])
+        elif need.kind == "tangent":
+            at = list(names.arguments[need.name])
+        else:
+            at = [where[slot] for slot in names.slots(need)]
+        structure = self._structure_of(need, layout)
+        if structure == tree.LEAF:
+            return at[0]
+        return lambda environment: tree.unflatten(structure, iter([environment[i] for i in at]))
+
+    def vjp(self, plan: Plan, values: Values, upstream: Values, metas: Values, out_metas: Values | None) -> list[Any]:
+        grads: list[Any] = [None] * len(self.owner)
+        for index in self.missing:
+            if plan.needs[index]:  # anything but None: its node, which raises, must be reached
+                grads[index] = metas[index].zeros()
+        if len(upstream) == 1:
+            broadcast, arriving = (upstream[0].shape,), upstream
+        else:
+            assert out_metas is not None
+            broadcast = tuple(meta.shape for meta in out_metas if meta is not None)
+            arriving = self._materialise(upstream, out_metas)
+        environment = (*arriving, *values)
+        for step in plan.program:
+            if len(upstream) > 1 and not self._arrives(step.formula, upstream, plan.layout):
+                continue
+            result = self.evaluate(step, environment)
+            if step.target is not None:
+                index = step.target
+                grads[index] = project(self.name, self.argument_names[index], result, metas[index], broadcast)
+            else:
+                self._distribute(step.formula, result, plan.needs, metas, broadcast, grads)
+        return grads
+
+    def evaluate(self, step: Step, environment: Environment) -> Any:
+        """Run one formula. What it raises is named and chained."""
+        try:
+            return step.function(*step.gather(environment))
+        except GradsmithError:
+            raise
+        except Exception as error:  # the author's code may raise anything
+            what = f"the formula for {', '.join(step.formula.targets)}" if step.formula.targets else "the jvp"
+            raise FormulaError(f"op {self.name}: {what} raised {type(error).__name__}: {error}") from error
+
+    def _materialise(self, upstream: Values, out_metas: Values) -> Values:
+        return [
+            meta.zeros() if grad is None and meta is not None and _floating(meta) else grad
+            for grad, meta in zip(upstream, out_metas, strict=True)
+        ]
+
+    def _arrives(self, formula: Formula, upstream: Values, layout: Layout) -> bool:
+        """Whether any of the upstream gradients that the formula asks for is there; else its gradient is zero."""
+        if not self.table.words.outputs:
+            return True
+        ranges = self._output_ranges(layout)
+        asked = [index for need in formula.needs if need.kind == "upstream" for index in ranges[need.name]]
+        return any(upstream[index] is not None for index in asked)
+
+    def _distribute(
+        self, formula: Formula, result: Any, needs: Needs, metas: Values, broadcast: tuple[Any, ...], grads: list[Any]
+    ) -> None:
+        """Hand what a formula returned to the flat arguments that need it."""
+        for target, gradient in zip(formula.targets, self._per_target(formula, result), strict=True):
+            span = self.positions[target]
+            for index, leaf in zip(span, self._leaves(target, gradient), strict=True):
+                if needs[index]:
+                    grads[index] = project(self.name, self.argument_names[index], leaf, metas[index], broadcast)
+
+    def _per_target(self, formula: Formula, result: Any) -> Sequence[Any]:
+        if len(formula.targets) == 1:
+            return (result,)
+        if not isinstance(result, (tuple, list)) or len(result) != len(formula.targets):
+            raise FormulaError(
+                f"op {self.name}: the formula for {', '.join(formula.targets)} must return {len(formula.targets)} "
+                f"gradients in that order, got {type(result).__name__}"
+            )
+        return result
+
+    def _leaves(self, target: str, gradient: Any) -> list[Any]:
+        structure = self.structures[self.table.signature.names.index(target)]
+        if structure == tree.LEAF:
+            return [gradient]
+        leaves: list[Any] = []
+        got = tree.flatten(gradient, leaves)
+        if len(leaves) != tree.size(structure):
+            raise FormulaError(
+                f"op {self.name}: the formula for `{target}` must return gradients in the structure of the argument, "
+                f"{tree.size(structure)} leaves ({', '.join(tree.paths(structure, target))}), got {len(leaves)}: {got[0]}"
+            )
+        return leaves
+
+    def jvp(self, plan: Plan, values: Values, tangents: Values, metas: Values, out_metas: Values) -> list[Any]:
+        if self.table.jvp is None:
+            return super().jvp(plan, values, tangents, metas, out_metas)
+        from gradsmith.define.explicit import run_jvp
+
+        return run_jvp(self, plan, values, tangents, metas, out_metas)
+
+    def batch(self, info: Any, in_dims: Sequence[Any], args: Values) -> tuple[Returned, list[Any]] | None:
+        if self.table.vmap is None:
+            return None
+        from gradsmith.define.explicit import run_vmap
+
+        return run_vmap(self, info, in_dims, args)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One formula to run."""
+
+    formula: Formula
+    function: Callable[..., Any]
+    gather: Callable[[Environment], Sequence[Any]]  # its parameters, from the environment
+    target: int | None  # the flat argument, where it gives the gradient of just one
+
+
+def _gatherer(fetches: Sequence[Fetch | int]) -> Callable[[Environment], Sequence[Any]]:
+    def gather(environment: Environment) -> list[Any]:
+        return [environment[f] if isinstance(f, int) else f(environment) for f in fetches]
+
+    return gather
+
+
+def _ranges(names: Sequence[str], structures: Sequence[tree.Structure] | None = None) -> dict[str, range]:
+    """The flat positions of each name, one after the other."""
+    spans: dict[str, range] = {}
+    start = 0
+    for index, name in enumerate(names):
+        stop = start + (1 if structures is None else tree.size(structures[index]))
+        spans[name] = range(start, stop)
+        start = stop
+    return spans
+
+
+def _fresh(out: Any, args: Values) -> Any:
+    """A copy of an output that is one of the arguments itself.
+
+    An identity forward (gradient reversal, clipping) would otherwise return a view of its input, on which a following
+    in-place operation fails.
+    """
+    for arg in args:
+        if out is arg and isinstance(out, Tensor):
+            return out.clone()
+    return out
+
+
+def _floating(meta: Meta) -> bool:
+    return meta.dtype.is_floating_point or meta.dtype.is_complex
