@@ -247,6 +247,8 @@ def _unfit(subject: Subject, entry: Check) -> str:
         return "forward does not run on the inputs given"
     if entry.needs == "backward" and not subject.base.differentiable:
         return "no output requires a gradient"
+    if entry.repeatable and not subject.repeats:
+        return "forward gives something else at each call"
     return ""
 
 

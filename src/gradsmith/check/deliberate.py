@@ -8,8 +8,18 @@ import torch
 
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
-from gradsmith.check.judge import Judgement
+from gradsmith.check.judge import Judgement, judge
 from gradsmith.check.subject import Raised, Subject
+
+
+def sort_out(subject: Subject) -> tuple[Finding | None, list[Judgement]]:
+    """The note on what is meant, if anything is, and the judgements of what is a mistake."""
+    judgements = [judge(subject, position) for position in subject.arguments]
+    suspicious = [judgement for judgement in judgements if judgement.verdict in ("wrong", "constant")]
+    if not suspicious or subject.case.reference is not None:
+        return None, suspicious
+    note = modifier(subject, suspicious) or surrogate(subject, judgements)
+    return note, [] if note is not None else suspicious
 
 
 def modifier(subject: Subject, suspicious: Sequence[Judgement]) -> Finding | None:

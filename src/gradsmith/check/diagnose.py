@@ -411,7 +411,7 @@ def _part(case: _Wrong) -> Diagnosis | None:
 
 
 TESTS = (
-    _nonfinite, _missing, _ignores_scale, _conjugate, _constant_ratio, _swapped, _transposed, _partial_upstream,
-    _tensor_factor, _term, _part,
+    _nonfinite, _missing, _ignores_scale, _conjugate, _constant_ratio, _swapped, _transposed,
+    _partial_upstream, _tensor_factor, _term, _part,
 )  # fmt: skip
 TESTS_OF_SMALL_ERRORS = (_nonfinite, _ignores_scale, _constant_ratio, _part)

@@ -38,12 +38,17 @@ UNKNOWN = Estimate(math.nan, math.inf, math.nan, math.nan)
 
 
 def ladder(
-    change: Callable[[float], tuple[float, float] | None], *, step: float, accuracy: float, noise: float
+    change: Callable[[float], tuple[float, float, float] | None],
+    *,
+    step: float,
+    accuracy: float,
+    noise: float,
 ) -> Estimate:
     """The derivative at 0 of a function known by its changes.
 
     Args:
-        change: h -> (s(h) - s(0), s(0) - s(-h)); None where the function is not defined that far out.
+        change: h -> (s(h) - s(0), s(0) - s(-h), bend); None where the function is not defined that far out.
+            `bend` is how much the two differ, summed over the outputs without regard to sign.
         step: the first and largest h; each next one is `RATIO` times smaller.
         accuracy: stop as soon as the estimated error is below this.
         noise: how large the rounding in a change may be.
@@ -59,13 +64,13 @@ def ladder(
             row, h = [], h / RATIO
             continue
         right, left = moved[0] / h, moved[1] / h
-        still = still + 1 if moved == (0.0, 0.0) else 0
+        still = still + 1 if moved == (0.0, 0.0, 0.0) else 0
         if still >= 3 and level <= COARSE:
             return Estimate(0.0, 0.0, 0.0, 0.0, constant=True)
         new = _extrapolate(row, (right + left) / 2)
         # One-sided slopes that do not approach each other: a kink, or rounding; either way not known better
         # than that.
-        bend = abs(right - left)
+        bend = moved[2] / h
         stuck = bend / 2 if bend > 0.5 * previous_bend else 0.0
         error = _error(row, new) + stuck + noise / h
         if row and error <= best.error:

@@ -52,6 +52,10 @@ class Judgement:
 
 def judge(subject: Subject, position: int) -> Judgement:
     """The gradient of the argument at `position`, at the point or, where that is a kink, close by."""
+    return subject.cached(f"judge {position}", lambda: _judge(subject, position))
+
+
+def _judge(subject: Subject, position: int) -> Judgement:
     judgement = _judge_here(subject, position)
     if judgement.verdict != "unknown":
         return judgement
@@ -153,14 +157,13 @@ def _with_replay(
     if supports(subject, estimate, expected, direction):
         if estimate.constant and not bool(expected.any()) and is_constant(subject, position, got):
             return replace(start, verdict="constant", oracle="differences")
-        nonfinite = bool((wrong & ~torch.isfinite(start.got)).any())
-        if nonfinite or refutes(subject, estimate, got, direction):
+        if _wrong_alone(subject, start, expected, wrong):
             error = _relative(estimate, direction, expected)
             return replace(
                 start, verdict="wrong", expected=expected, wrong=wrong, oracle="replay", error=error
             )
         return replace(start, oracle="replay")
-    if refutes(subject, estimate, expected, direction):
+    elif refutes(subject, estimate, expected, direction):
         return None
     return replace(
         start,
@@ -168,6 +171,26 @@ def _with_replay(
         reason="the forward's own derivative differs, but differences are too uncertain to confirm it",
         kink=_kink(estimate),
     )
+
+
+def _wrong_alone(subject: Subject, start: Judgement, expected: torch.Tensor, wrong: torch.Tensor) -> bool:
+    """Whether one of the worst elements, moved alone, shows it: there no two kinks can hide each other."""
+    got = torch.nan_to_num(start.got, 0.0, 0.0, 0.0)
+    off = torch.where(wrong, (got - expected).abs(), torch.zeros_like(expected.abs()))
+    off = torch.where(wrong & ~torch.isfinite(start.got), torch.full_like(off, torch.inf), off)
+    sizes = step_sizes(subject.inputs[start.position]).reshape(-1)
+    for place in off.reshape(-1).argsort(descending=True)[:3].tolist():
+        unit = torch.zeros_like(got).reshape(-1)
+        difference = (got - expected).reshape(-1)[place]
+        unit[place] = sizes[place] * (torch.sgn(difference) if bool(difference != 0) else 1.0)
+        unit = unit.reshape(got.shape)
+        estimate = _slope(subject, start.position, unit, expected)
+        nonfinite = not bool(torch.isfinite(start.got.reshape(-1)[place]))
+        if supports(subject, estimate, expected, unit) and (
+            nonfinite or refutes(subject, estimate, got, unit)
+        ):
+            return True
+    return False
 
 
 def _few(wrong: torch.Tensor) -> torch.Tensor:
@@ -261,13 +284,19 @@ def _located(subject: Subject, start: Judgement, direction: torch.Tensor) -> Jud
     worst = 0.0
     for place in places:
         estimate, value = _element(subject, position, place, flat, got)
-        if estimate is not None and estimate.usable:
+        allowed = allowance(subject, got, flat, estimate.value)
+        if estimate.usable and estimate.error <= 3 * max(
+            allowed, subject.tolerance.relative * abs(estimate.value)
+        ):
             expected[place] = torch.tensor(value, dtype=expected.dtype)
             worst = max(worst, estimate.error / max(abs(float(flat[place].abs())), 1e-300))
     expected = expected.reshape(got.shape)
     known = torch.isfinite(expected)
     wrong = deviating(subject, position, start.got, expected) & known
     size = max(scale(torch.nan_to_num(expected)), 1e-300)
+    if not bool(wrong.any()):
+        reason = "the slopes along random directions deviate, those of single elements do not"
+        return replace(start, verdict="unknown", reason=reason, kink=True, oracle="differences")
     return replace(
         start, verdict="wrong", expected=expected, wrong=wrong, oracle="differences", error=worst / size
     )
@@ -275,7 +304,7 @@ def _located(subject: Subject, start: Judgement, direction: torch.Tensor) -> Jud
 
 def _element(
     subject: Subject, position: int, place: int, flat: torch.Tensor, got: torch.Tensor
-) -> tuple[Estimate | None, complex | float]:
+) -> tuple[Estimate, complex | float]:
     """One element of the derivative (two slopes, along the real and the imaginary axis, for a complex
     one)."""
     unit = torch.zeros_like(flat)

@@ -169,16 +169,20 @@ def slope_of(
     here = at(0.0)
     shapes = [out.shape for out in here]
 
-    def change(h: float) -> tuple[float, float] | None:
+    def change(h: float) -> tuple[float, float, float] | None:
         try:
             ahead, behind = at(h), at(-h)
         except Raised:
             return None
         if [out.shape for out in ahead] != shapes or [out.shape for out in behind] != shapes:
             return None
-        right = sum(inner(w, wide(a) - wide(o)) for w, a, o in zip(weights, ahead, here, strict=True))
-        left = sum(inner(w, wide(o) - wide(b)) for w, b, o in zip(weights, behind, here, strict=True))
-        return float(right), float(left)
+        right = left = bend = 0.0
+        for weight, out, more, less in zip(weights, here, ahead, behind, strict=True):
+            rise, fall = wide(more) - wide(out), wide(out) - wide(less)
+            right += inner(weight, rise)
+            left += inner(weight, fall)
+            bend += float((wide(weight) * (rise - fall)).abs().sum())
+        return right, left, bend
 
     noise = 2 * subject.tolerance.eps * size_of(weights, here)
     return ladder(change, step=subject.tolerance.step * stretch, accuracy=accuracy, noise=noise)

@@ -85,7 +85,9 @@ class Pass:
     """One forward, and what is needed to go backward from it any number of times."""
 
     leaves: Tensors  # one an input; None where no gradient is asked for
+    given: tuple[Any, ...]  # the very arguments of the call
     outputs: tuple[Any, ...]
+    returned: Any = None  # what the call returned, containers and all
     raw: list[Raw] = field(default_factory=list)
 
     @property
@@ -100,15 +102,16 @@ class Tolerance:
 
     relative: float
     floor: float
+    exact: float  # how far two computations of the same thing may be apart, relative to its scale
     step: float  # the first step of a difference, relative to the size of the input
     eps: float
 
 
 TOLERANCES = {
-    torch.float64: Tolerance(relative=1e-4, floor=1e-7, step=1e-3, eps=2.3e-16),
-    torch.float32: Tolerance(relative=3e-3, floor=3e-4, step=3e-2, eps=1.2e-7),
-    torch.float16: Tolerance(relative=5e-2, floor=2e-2, step=2e-1, eps=1e-3),
-    torch.bfloat16: Tolerance(relative=1e-1, floor=5e-2, step=3e-1, eps=8e-3),
+    torch.float64: Tolerance(relative=1e-4, floor=1e-7, exact=1e-11, step=1e-3, eps=2.3e-16),
+    torch.float32: Tolerance(relative=3e-3, floor=3e-4, exact=1e-4, step=3e-2, eps=1.2e-7),
+    torch.float16: Tolerance(relative=5e-2, floor=2e-2, exact=2e-2, step=2e-1, eps=1e-3),
+    torch.bfloat16: Tolerance(relative=1e-1, floor=5e-2, exact=1e-1, step=3e-1, eps=8e-3),
 }
 
 
@@ -198,10 +201,11 @@ class Subject:
         inputs = self.inputs if inputs is None else inputs
         needs = self.needs if needs is None else needs
         starts, given = fresh(inputs, needs, arrange)
-        result = Pass(starts, ())
+        result = Pass(starts, given, ())
         with seeded(seed), user_code(stage), torch.enable_grad(), self._spy(result.raw):
             out = (function or self.case.function)(*given, **copy_arguments(dict(self.case.kwargs)))
         result.outputs = tuple(leaves(out))
+        result.returned = out
         return result
 
     def backward(
@@ -302,6 +306,16 @@ class Subject:
             return False
 
     @cached_property
+    def repeats(self) -> bool:
+        """Whether a second forward from the same state of the generators gives the same outputs."""
+        return same_values(self.base.outputs, self.forward().outputs, self.tolerance.exact)
+
+    @cached_property
+    def random(self) -> bool:
+        """Whether another state of the generators gives other outputs."""
+        return not same_values(self.base.outputs, self.forward(seed=SEED + 1).outputs, self.tolerance.exact)
+
+    @cached_property
     def failure(self) -> Raised | None:
         """What one forward and backward at the point raises, if it does."""
         try:
@@ -370,6 +384,34 @@ def working_dtype(inputs: tuple[Any, ...]) -> torch.dtype:
     """The coarsest real dtype among the floating inputs: what precision can be hoped for."""
     dtypes = [leaf.dtype.to_real() for leaf in leaves(inputs) if is_float(leaf)]
     return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float64)
+
+
+def same_values(before: Sequence[Any], after: Sequence[Any], exact: float) -> bool:
+    """Whether two runs gave the same: None beside None, tensors within `exact` of their scale, NaN equal to
+    NaN."""
+    return len(before) == len(after) and all(
+        same_value(old, new, exact) for old, new in zip(before, after, strict=True)
+    )
+
+
+def same_value(before: Any, after: Any, exact: float) -> bool:
+    """`same_values` for one value; a gradient that is None is the same as one of zeros."""
+    if before is None or after is None:
+        other = after if before is None else before
+        return other is None or (isinstance(other, torch.Tensor) and not bool(other.detach().any()))
+    if not isinstance(before, torch.Tensor) or not isinstance(after, torch.Tensor):
+        return True
+    if before.shape != after.shape:
+        return False
+    old, new = before.detach(), after.detach()
+    if not is_float(old):
+        return torch.equal(old, new)
+    finite = torch.isfinite(old)
+    if not torch.equal(finite, torch.isfinite(new)):
+        return False
+    size = scale(torch.where(finite, old, torch.zeros_like(old)))
+    off = scale(torch.where(finite, old - new, torch.zeros_like(old)))
+    return off <= exact * size
 
 
 def scale(tensor: torch.Tensor) -> float:

@@ -6,7 +6,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from gradsmith.check.checks import crash, double_backward, edge_shape, gradient, optional, returned
+from gradsmith.check.checks import (
+    crash,
+    double_backward,
+    edge_shape,
+    gradient,
+    layout,
+    mutation,
+    optional,
+    returned,
+    saves,
+    state,
+    subsets,
+    tracking,
+    undefined,
+)
 from gradsmith.check.finding import Finding
 from gradsmith.check.subject import Subject
 
@@ -20,15 +34,25 @@ class Check:
     codes: tuple[str, ...]
     run: Callable[[Subject], Iterator[Finding]]
     needs: Needs = "backward"
+    repeatable: bool = (
+        True  # whether it compares one call with another, which a forward of pure chance forbids
+    )
 
 
 CHECKS: dict[str, Check] = {
-    "returned": Check(returned.CODES, returned.check, needs="forward"),
-    "crash": Check(crash.CODES, crash.check, needs="nothing"),
+    "returned": Check(returned.CODES, returned.check, needs="forward", repeatable=False),
+    "crash": Check(crash.CODES, crash.check, needs="nothing", repeatable=False),
+    "tracking": Check(tracking.CODES, tracking.check, needs="forward"),
+    "state": Check(state.CODES, state.check, repeatable=False),
     "gradient": Check(gradient.CODES, gradient.check),
     "double-backward": Check(double_backward.CODES, double_backward.check),
     "optional": Check(optional.CODES, optional.check),
     "edge-shape": Check(edge_shape.CODES, edge_shape.check),
+    "layout": Check(layout.CODES, layout.check),
+    "subsets": Check(subsets.CODES, subsets.check),
+    "undefined": Check(undefined.CODES, undefined.check),
+    "mutation": Check(mutation.CODES, mutation.check, needs="forward"),
+    "saves": Check(saves.CODES, saves.check),
 }
 
 CODES: tuple[str, ...] = tuple(dict.fromkeys(code for check in CHECKS.values() for code in check.codes))

@@ -15,9 +15,10 @@ import torch
 
 from gradsmith.check._private import uses_setup_context
 from gradsmith.check.case import declaration
+from gradsmith.check.deliberate import sort_out
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
-from gradsmith.check.judge import jittered, judge
+from gradsmith.check.judge import jittered
 from gradsmith.check.oracle import inner, random_direction, size_of, slope_of
 from gradsmith.check.subject import Raised, Subject, seeded, spread_like, user_code
 
@@ -42,7 +43,7 @@ class Answer:
 
 
 def check(subject: Subject) -> Iterator[Finding]:
-    if not once_by_torch(subject) and any(judge(subject, i).verdict == "wrong" for i in subject.arguments):
+    if not once_by_torch(subject) and sort_out(subject)[1]:
         subject.refused.append("the first derivative is wrong; ask for the second when that is repaired")
         return
     answers = [_answer(subject, route) for route in _routes(subject)]

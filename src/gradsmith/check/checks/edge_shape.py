@@ -93,7 +93,7 @@ def _report(faults: list[Broken]) -> Finding:
         first.argument,
         f"with {first.label} the forward works and {first.what}",
         evidence={"variations": [fault.label for fault in faults], "shapes": shapes},
-        advice="write the backward for any size and rank: no squeeze(), no fixed dimensions, sums over exactly "
-        "those that were broadcast",
+        advice="write the backward for any size and rank: no squeeze(), no fixed dimensions, sums over "
+        "exactly those that were broadcast",
         raised=first.raised,
     )

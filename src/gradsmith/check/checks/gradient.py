@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from gradsmith.check.checks.returned import wrong_shape
-from gradsmith.check.deliberate import modifier, surrogate
+from gradsmith.check.deliberate import sort_out
 from gradsmith.check.diagnose import diagnose
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
@@ -30,13 +30,10 @@ CODES = (
 def check(subject: Subject) -> Iterator[Finding]:
     judgements = [judge(subject, position) for position in subject.arguments]
     subject.variations += sorted({judgement.label for judgement in judgements})
-    suspicious = [j for j in judgements if j.verdict in ("wrong", "constant")]
-    if suspicious and subject.case.reference is None:
-        on_purpose = modifier(subject, suspicious) or surrogate(subject, judgements)
-        if on_purpose is not None:
-            yield on_purpose
-            suspicious = []
-    for judgement in suspicious:
+    meant, mistakes = sort_out(subject)
+    if meant is not None:
+        yield meant
+    for judgement in mistakes:
         if not wrong_shape(subject, judgement.position):
             yield _wrong(subject, judgement, judgements)
     for judgement in judgements:
