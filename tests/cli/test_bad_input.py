@@ -44,9 +44,9 @@ def test_a_script_that_raises_names_error_and_line_and_what_it_called_is_checked
 @pytest.mark.parametrize(
     ("stop", "line"),
     [
-        ("import sys; sys.exit(3)", "gradsmith: a.py exited with 3"),
-        ("import sys; sys.exit('no data')", "gradsmith: a.py exited with 'no data'"),
-        ("import os; os._exit(4)", "gradsmith: a.py exited with 4"),
+        ("import sys; sys.exit(3)", "gradsmith: a.py exited with status 3"),
+        ("import sys; sys.exit('no data')", "gradsmith: a.py exited: no data"),
+        ("import os; os._exit(4)", "gradsmith: a.py exited with status 4"),
         ("raise KeyboardInterrupt", "gradsmith: a.py was interrupted"),
     ],
 )
@@ -87,7 +87,7 @@ def test_a_script_that_wants_arguments_and_gets_none(gradsmith, write):
     write("a.py", "import argparse\np = argparse.ArgumentParser()\np.add_argument('data')\np.parse_args()")
     result = gradsmith("check", "a.py")
     assert result.exit_code == 2
-    assert result.stderr.splitlines()[-1] == "gradsmith: a.py exited with 2"
+    assert result.stderr.splitlines()[-1] == "gradsmith: a.py exited with status 2"
 
 
 def test_a_script_without_a_custom_function(gradsmith, write):
@@ -138,12 +138,51 @@ def test_inputs_that_cannot_be_evaluated(gradsmith, write, text):
     assert "it may use torch, math, np, numpy" in line
 
 
-def test_inputs_that_the_function_does_not_take(gradsmith, write):
+@pytest.mark.parametrize(
+    ("inputs", "cause"),
+    [
+        ("torch.ones(3), torch.ones(3)", "TypeError: Wrong.forward() takes 2 positional arguments but 3 were given"),
+        ("[torch.ones(3)]", "TypeError: "),
+    ],
+)
+def test_inputs_that_the_function_does_not_take(gradsmith, write, inputs, cause):
     write("arity_kernels.py", "wrong")
-    result = gradsmith("check", "arity_kernels:Wrong", "--inputs", "torch.ones(3), torch.ones(3)")
-    assert result.exit_code != 0
-    assert "Traceback" not in result.output
-    assert "forward" in result.output
+    line = only_line(gradsmith("check", "arity_kernels:Wrong", "--inputs", inputs))
+    assert line.startswith(f"gradsmith: arity_kernels:Wrong raised {cause}")
+    assert line.endswith(f"on --inputs {inputs!r}")
+
+
+@pytest.mark.parametrize("inputs", ["3", "'abc'", "torch.arange(3)", "()"])
+def test_inputs_that_can_have_no_gradient(gradsmith, write, inputs):
+    write("integer_kernels.py", "wrong")
+    line = only_line(gradsmith("check", "integer_kernels:Wrong", "--inputs", inputs))
+    assert f"nothing in --inputs {inputs!r} can have a gradient" in line
+
+
+def test_an_interruption_of_the_checks_keeps_what_was_found(gradsmith, write):
+    stop = """
+        class Stop(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return 2 * x
+            @staticmethod
+            def backward(ctx, grad):
+                raise KeyboardInterrupt
+        Stop.apply(torch.full((3,), 0.7, requires_grad=True))
+        """
+    write("a.py", "wrong", CALL_WRONG, stop)
+    result = gradsmith("check", "a.py")
+    assert only_line(result) == "gradsmith: interrupted while checking a.py"
+    assert "error[gradient-sign] in Wrong" in result.stdout
+
+
+def test_the_same_for_a_signal_while_the_script_runs(write):
+    write("a.py", "wrong", CALL_WRONG, "import os, signal\nos.kill(os.getpid(), signal.SIGINT)")
+    command = [sys.executable, "-c", "from gradsmith.cli import main; main()", "check", "a.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "gradsmith: a.py was interrupted\n"
+    assert "error[gradient-sign] in Wrong" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ def write(results: Results, form: str, output: Path | None, page: Path | None, *
     """Write the report in `form` to `output` (standard output without one), and the HTML page to `page`."""
     if page is not None:
         write_file(page, html.render(results))
+    if form == "text" and not results.outcomes:
+        return  # the problems are on standard error, and there is nothing else to say
     if form != "text":
         document = FORMATS[form](results)
     elif output is None and (console := Console()).is_terminal:

@@ -88,7 +88,8 @@ def run(program: Program, arguments: Sequence[str] = ()) -> types.ModuleType:
                     thread.join()
     except SystemExit as stop:
         if stop.code not in (None, 0):
-            raise Problem(f"{program.name} exited with {stop.code!r}") from stop
+            how = f" with status {stop.code}" if isinstance(stop.code, int) else f": {stop.code}"
+            raise Problem(f"{program.name} exited{how}") from stop
     except KeyboardInterrupt as stop:
         raise Problem(f"{program.name} was interrupted") from stop
     except BaseException as error:  # The isolation boundary: the program is anybody's and may raise anything.

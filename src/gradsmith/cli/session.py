@@ -5,17 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
 from gradsmith.check.battery import cases_of
-from gradsmith.check.case import Case
+from gradsmith.check.case import Case, copy_arguments
 from gradsmith.check.finding import Skipped
 from gradsmith.check.record import record
 from gradsmith.check.report import Outcome, Results
 from gradsmith.check.report_data import Report
 from gradsmith.check.subject import Raised
+from gradsmith.check.tree import is_float, tensors
 from gradsmith.cli import target
 from gradsmith.cli.accept import Accepted
 from gradsmith.cli.output import program_output, progress_bar
@@ -64,15 +66,9 @@ class Session:
             function = target.load(name)
             _seed(0 if self.seed is None else self.seed)
             arguments = target.evaluate_inputs(self.inputs), target.evaluate_kwargs(self.kwargs)
-            try:
-                cases = cases_of(function, *arguments)
-            except Raised as raised:
-                raise Problem(
-                    f"{name} raised {describe(raised.error)} on --inputs {self.inputs!r}"
-                ) from raised
-            except TypeError as error:  # arguments that do not fit the Function's signature
-                raise Problem(f"{name} does not take --inputs {self.inputs!r}: {error}") from error
-            self._check_cases(cases)
+            if not any(is_float(value) for value in tensors(arguments)):
+                raise Problem(f"{name}: nothing in --inputs {self.inputs!r} can have a gradient; give a float tensor")
+            self._check_cases(_called(name, function, *arguments, f"--inputs {self.inputs!r}"))
 
     def _check_programs(self, name: str) -> None:
         with process_restored():
@@ -113,6 +109,20 @@ class Session:
     def _problem(self, sentence: str) -> None:
         self.problems.append(sentence)
         self.say(sentence)
+
+
+def _called(name: str, function: Any, inputs: tuple[Any, ...], kwargs: dict[str, Any], given: str) -> list[Case]:
+    """The cases in `function`, once it is known to take its arguments: those are the user's, not recorded ones."""
+    try:
+        cases = cases_of(function, inputs, kwargs)
+        for case in cases:
+            with torch.no_grad():
+                case.function(*copy_arguments(case.inputs), **copy_arguments(dict(case.kwargs)))
+    except Raised as raised:
+        raise Problem(f"{name} raised {describe(raised.error)} on {given}") from raised
+    except Exception as error:  # The isolation boundary: the function is anybody's and may raise anything.
+        raise Problem(f"{name} raised {describe(error)} on {given}") from error
+    return cases
 
 
 def _seed(seed: int) -> None:

@@ -116,10 +116,10 @@ def _notes(notes: Sequence[Finding]) -> Iterator[tuple[str, Text]]:
 
 
 def _skipped(skipped: Sequence[Skipped]) -> Iterator[tuple[str, Text]]:
-    """A reason once, with the Functions that it kept from being looked at."""
-    for check, reason in dict.fromkeys((skip.check, skip.reason) for skip in skipped):
-        functions = dict.fromkeys(s.function for s in skipped if (s.check, s.reason) == (check, reason))
-        yield check, Text.assemble((", ".join(functions), "bold"), ": ", _prose(reason))
+    """A reason once for a Function, with the checks that it kept from being made."""
+    for function, reason in dict.fromkeys((skip.function, skip.reason) for skip in skipped):
+        checks = dict.fromkeys(s.check for s in skipped if (s.function, s.reason) == (function, reason))
+        yield function, Text.assemble((", ".join(checks), "bold"), ": ", _prose(reason))
 
 
 def _print_section(console: Console, title: str, rows: list[tuple[str, Text]]) -> None:
