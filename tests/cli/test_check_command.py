@@ -174,9 +174,10 @@ def test_reports_go_to_files(gradsmith, write, directory):
 
 def test_github_annotations_name_file_and_line(gradsmith, write):
     write("a.py", "wrong", CALL_WRONG)
-    assert "::error file=a.py,line=11,title=gradient-sign in Wrong::" in gradsmith(
-        "check", "a.py", "--format", "github"
-    ).stdout
+    assert (
+        "::error file=a.py,line=11,title=gradient-sign in Wrong::"
+        in gradsmith("check", "a.py", "--format", "github").stdout
+    )
 
 
 def test_only_and_skip_choose_the_codes(gradsmith, write):

@@ -97,8 +97,6 @@ def unknown(code: str) -> str:
 def _parse(name: str, text: str) -> Page:
     front = _FRONT.match(text)
     if front is None or front["code"] != name or front["severity"] not in SEVERITIES:
-        raise ValueError(
-            f"{name}.md: the page must begin with '# {name}', a blank line, '**severity** · meaning'"
-        )
+        raise ValueError(f"{name}.md: the page must begin with '# {name}', a blank line, '**severity** · meaning'")
     summary = re.sub(r"[*`]", "", front["summary"])
     return Page(name, cast(Severity, front["severity"]), summary, text)
