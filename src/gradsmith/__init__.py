@@ -1,6 +1,8 @@
 """Custom gradients for PyTorch: write one, check it, ship it."""
 
+from gradsmith.define.classic import Function as Function
 from gradsmith.define.errors import CallError as CallError
+from gradsmith.define.errors import ContextWarning as ContextWarning
 from gradsmith.define.errors import DefinitionError as DefinitionError
 from gradsmith.define.errors import FormulaError as FormulaError
 from gradsmith.define.errors import GradsmithError as GradsmithError

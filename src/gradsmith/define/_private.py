@@ -50,3 +50,16 @@ def in_graph(function: F) -> F:
         import torch._dynamo as dynamo
     nonstrict: Callable[[F], F] | None = getattr(dynamo, "nonstrict_trace", None)
     return torch.compiler.allow_in_graph(function) if nonstrict is None else nonstrict(function)
+
+
+# What torch.amp.custom_fwd leaves on its first argument for custom_bwd to read. In a class with setup_context that
+# argument is a tensor instead of ctx, so torch loses them there. Missing: nothing is carried over.
+AUTOCAST_MARKS = ("_dtype", "_fwd_used_autocast")
+
+
+def version(tensor: torch.Tensor) -> int:
+    """How often the tensor was written to. Missing (or an inference tensor): writes go unnoticed."""
+    try:
+        return int(getattr(tensor, "_version", 0))
+    except RuntimeError:  # inference tensors do not count
+        return 0

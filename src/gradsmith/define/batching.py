@@ -88,7 +88,7 @@ class Batched(Primitive):
         def one(values: Any, upstream: Any) -> tuple[Tensor, ...]:
             grads = self.inner.vjp(plan, values, upstream, arg_metas, output_metas)
             zero.update(index for index in live if grads[index] is None)
-            return tuple(repair(grads[i], arg_metas[i]) for i in live if i not in zero)
+            return tuple(repair(grads[i], m) for i in live if i not in zero and (m := arg_metas[i]) is not None)
 
         dims = ([self._dim(plan, i, v) for i, v in enumerate(values)], [_front(grad) for grad in upstream])
         grads = iter(self._vmap(one, dims)(list(values), list(upstream)))

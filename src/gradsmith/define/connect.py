@@ -96,11 +96,13 @@ class Connection(Primitive):
             computed = taken_apart(self.base.forward(full, self.base_plan.needs)).residuals
             for index in self.wanted:
                 if not computed[index].requires_grad:
-                    raise self._error(index, "its forward computes it in a way that autograd does not see, or at random")
+                    raise self._error(
+                        index, "its forward computes it in a way that autograd does not see, or at random"
+                    )
             return tuple(computed[index] for index in self.wanted)
 
         with torch.enable_grad():
-            _, pullback = torch.func.vjp(again, *[arguments[index] for index in inputs])
+            _, pullback = torch.func.vjp(again, *[arguments[index] for index in inputs])  # type: ignore[misc]  # no aux
             zero = [torch.zeros_like(v) if u is None else u for u, v in zip(upstream, values, strict=False)]
             grads = pullback(tuple(zero))
         result: list[Any] = [None] * len(self.argument_names)
@@ -112,11 +114,14 @@ class Connection(Primitive):
     def _complain_of_missing(self, arguments: Values) -> None:
         if not self.base.traceable:
             raise self._error(self.wanted[0], "autograd cannot see into an opaque forward")
+        if self.base_plan.layout.dirty:
+            raise self._error(self.wanted[0], "its forward writes to its arguments")
         for name, argument in zip(self.base.argument_names, arguments, strict=True):
             if argument is UNSAVED:
                 raise self._error(
                     self.wanted[0],
-                    f"`{name}`, which is needed to compute it again, was not saved: let the formula ask for `{name}`",
+                    f"`{name}`, which is needed to compute it again, was not saved, or was written to since: let the "
+                    f"formula ask for `{name}`",
                 )
 
     def _error(self, index: int, why: str) -> SecondDerivativeError:
@@ -125,5 +130,3 @@ class Connection(Primitive):
             f"{self.base.name}: a second derivative was asked for that goes through the residual `{name}`, and {why}. "
             f"If `{name}` does not depend on the arguments, keep it as gs.constant({name})."
         )
-
-

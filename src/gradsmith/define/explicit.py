@@ -45,15 +45,15 @@ def run_jvp(
     return [out if index in live else None for index, out in enumerate(outs)]
 
 
-def run_vmap(
-    primitive: TablePrimitive, info: Any, in_dims: Sequence[Any], args: Values
-) -> tuple[Returned, list[Any]]:
+def run_vmap(primitive: TablePrimitive, info: Any, in_dims: Sequence[Any], args: Values) -> tuple[Returned, list[Any]]:
     """The author's vmap: `rule(info, in_dims, *args) -> (output, out_dims)`, with in_dims in the structure of args."""
     assert primitive.table.vmap is not None
     dims = primitive.arguments(in_dims)
     result = primitive.table.vmap(info, tuple(dims), *primitive.arguments(args))
     if not isinstance(result, tuple) or len(result) != 2:
-        raise FormulaError(f"op {primitive.name}: the vmap rule must return (output, out_dims), got {type(result).__name__}")
+        raise FormulaError(
+            f"op {primitive.name}: the vmap rule must return (output, out_dims), got {type(result).__name__}"
+        )
     out, out_dims = result
     returned = taken_apart(primitive.take_apart(out, args))
     flat_dims: list[Any] = []

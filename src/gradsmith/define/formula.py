@@ -16,7 +16,7 @@ METADATA: tuple[Kind, ...] = ("shape", "dtype", "device")
 
 @dataclass(frozen=True)
 class Need:
-    """One thing that a formula asks for: `weight` is Need("argument", "weight"), `weight_shape` Need("shape", "weight")."""
+    """One thing that a formula asks for: `weight` is Need("argument", "weight"), `w_shape` Need("shape", "w")."""
 
     kind: Kind
     name: str
@@ -87,7 +87,9 @@ def read_jvp(function: Callable[..., Any], words: Vocabulary) -> Formula:
     tangents = {f"tangent_{name}": Need("tangent", name) for name in words.arguments}
     needs = tuple(_meaning(name, words, label, tangents) for name in parameter_names(function, label))
     if any(need.kind in ("upstream", "needs") for need in needs):
-        raise DefinitionError(f"{label} asks for an upstream gradient; in forward mode there are only {', '.join(tangents)}")
+        raise DefinitionError(
+            f"{label} asks for an upstream gradient; in forward mode there are only {', '.join(tangents)}"
+        )
     return Formula((), function, needs)
 
 
@@ -96,8 +98,8 @@ def check_targets(targets: Sequence[str], words: Vocabulary) -> None:
     for target in targets:
         if target not in words.arguments:
             raise DefinitionError(
-                f"op {words.op}: there is no argument `{target}` to give a formula for{_suggest(target, words.arguments)}; "
-                f"the forward takes ({', '.join(words.arguments)})"
+                f"op {words.op}: there is no argument `{target}` to give a formula for"
+                f"{_suggest(target, words.arguments)}; the forward takes ({', '.join(words.arguments)})"
             )
 
 
@@ -118,8 +120,9 @@ def _meaning(word: str, words: Vocabulary, label: str, more: dict[str, Need]) ->
     if need is None:
         allowed = [*more, *words.words()]
         raise DefinitionError(
-            f"{label} asks for `{word}`, which is no argument, output or residual of it{_suggest(word, allowed)}; it may ask "
-            f"for {', '.join(allowed)}, or for the shape, dtype or device of an argument (`{words.arguments[0]}_shape`)"
+            f"{label} asks for `{word}`, which is no argument, output or residual of it{_suggest(word, allowed)}; it "
+            f"may ask for {', '.join(allowed)}, or for the shape, dtype or device of an argument "
+            f"(`{words.arguments[0]}_shape`)"
         )
     return need
 

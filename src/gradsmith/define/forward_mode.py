@@ -30,9 +30,9 @@ def push(primitive: Primitive, ctx: Any, tangents: Sequence[Any]) -> list[Any]:
     tangents = tangents[: len(primitive.argument_names)]
     tensors = ctx.saved_tensors
     with forward_ad_enabled(), precision.replay(kept.autocast):
-        tensors = [_primal(tensor) for tensor in tensors]
-        path = tensors[-1] if kept.anchored else None
-        known = dict(zip(kept.plan.slots, kept.values(tensors), strict=True))
+        path = _primal(tensors[-1]) if kept.anchored else None
+        primals = [_primal(value) for value in kept.values(tensors)]
+        known = dict(zip(kept.plan.slots, primals, strict=True))
         plan = primitive.jvp_plan(tuple(tangent is not None for tangent in tangents), kept.layout)
         values: Values = [known[slot] for slot in plan.slots]
         if primitive.once:
@@ -43,9 +43,9 @@ def push(primitive: Primitive, ctx: Any, tangents: Sequence[Any]) -> list[Any]:
         return primitive.jvp(plan, values, tangents, kept.metas, kept.out_metas)
 
 
-def _primal(tensor: Tensor | None) -> Tensor | None:
-    """The tensor without the tangent of the innermost level, whose rule this is; those of outer levels stay."""
-    return None if tensor is None else forward_ad.unpack_dual(tensor, level=0).primal
+def _primal(value: Any) -> Any:
+    """A tensor without the tangent of the innermost level, whose rule this is; those of outer levels stay."""
+    return forward_ad.unpack_dual(value, level=0).primal if isinstance(value, Tensor) else value
 
 
 def transpose(
@@ -65,7 +65,7 @@ def transpose(
         grads = primitive.vjp(plan, values, full, metas, out_metas)
         return tuple(repair(grads[index], metas[index]) for index in wanted)
 
-    _, transposed = torch.func.vjp(pullback, *[out_metas[index].zeros() for index in live])
+    _, transposed = torch.func.vjp(pullback, *[out_metas[index].zeros() for index in live])  # type: ignore[misc]  # no aux
     for index, out in zip(live, transposed(tuple(tangents[index] for index in wanted)), strict=True):
         outs[index] = out
     return outs

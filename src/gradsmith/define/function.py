@@ -7,8 +7,7 @@ additional outputs that are not differentiable.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -21,35 +20,11 @@ from gradsmith.define.forward_mode import push
 from gradsmith.define.guard import anchor, refuse
 from gradsmith.define.primitive import (
     SIMPLE,
-    Layout,
-    Meta,
-    Needs,
-    Plan,
     Primitive,
     Returned,
-    Values,
     is_differentiable,
-    pick,
-    taken_apart,
 )
-
-
-@dataclass(slots=True, eq=False)
-class Saved:
-    """What a call leaves on ctx besides its saved tensors. Holds no tensor."""
-
-    plan: Plan
-    layout: Layout
-    pointers: list[Any] | None  # per slot: (True, index of the saved tensor) or (False, value); None: all in order
-    metas: list[Meta | None]
-    out_metas: list[Meta | None] | None
-    autocast: precision.State
-    anchored: bool  # the last saved tensor is the anchor
-
-    def values(self, tensors: Sequence[Tensor | None]) -> Values:
-        if self.pointers is None:
-            return tensors[: len(tensors) - 1] if self.anchored else tensors
-        return [tensors[content] if is_tensor else content for is_tensor, content in self.pointers]
+from gradsmith.define.saving import Saved, remember, remember_one
 
 
 class Functions:
@@ -59,8 +34,8 @@ class Functions:
         self.primitive = primitive
         self.plain = _plain(primitive, origin)
         self.transformed = _transformed(primitive, origin)
-        self.apply = self.plain.apply
-        self.indirect = bool(primitive.missing) or primitive.anchors(()) is not None
+        self.apply: Callable[..., Any] = self.plain.apply
+        self.indirect = bool(primitive.missing) or primitive.anchored
 
     def call(self, *args: Any) -> Any:
         """Apply to flat arguments: a tensor, or (layout, *outputs) where there is more than one."""
@@ -75,8 +50,7 @@ class Functions:
 
     def _prepare(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         args = self._without_missing(args)
-        anchored = self.primitive.anchors(args)
-        return args if anchored is None else (*args, anchor(anchored))
+        return (*args, anchor(self.primitive.anchors(args))) if self.primitive.anchored else args
 
     def _without_missing(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         changed = list(args)
@@ -123,7 +97,7 @@ def _plain(primitive: Primitive, origin: object) -> type[torch.autograd.Function
         if forward_ad_active() or not is_differentiable(result):
             remember(ctx, primitive, args, result, needs, forward_ad_active())
         elif True in needs:
-            remember_one(ctx, primitive, args, result, needs)
+            remember_one(ctx, primitive, args, result, needs)  # type: ignore[arg-type]
         return result
 
     def backward(ctx: Any, *upstream: Any) -> Any:
@@ -150,7 +124,11 @@ def _transformed(primitive: Primitive, origin: object) -> type[torch.autograd.Fu
 
     def backward(ctx: Any, *upstream: Any) -> Any:
         layout = ctx.kept.layout
-        return pull(primitive, ctx, upstream if layout is SIMPLE else upstream[1 : len(upstream) - len(layout.residuals)])
+        return pull(
+            primitive,
+            ctx,
+            upstream if layout is SIMPLE else upstream[1 : len(upstream) - len(layout.residuals)],
+        )
 
     def jvp(ctx: Any, *tangents: Any) -> Any:
         layout = ctx.kept.layout
@@ -160,7 +138,13 @@ def _transformed(primitive: Primitive, origin: object) -> type[torch.autograd.Fu
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
         return apply_batched(primitive, origin, info, in_dims, args)
 
-    methods = {"forward": forward, "setup_context": setup_context, "backward": backward, "jvp": jvp, "vmap": vmap}
+    methods = {
+        "forward": forward,
+        "setup_context": setup_context,
+        "backward": backward,
+        "jvp": jvp,
+        "vmap": vmap,
+    }
     return _make_class(primitive, origin, methods, {})
 
 
@@ -187,100 +171,6 @@ def from_output(output: Any) -> Tensor | Returned:
     layout = output[0]
     cut = len(output) - len(layout.residuals)
     return Returned(tuple(output[1:cut]), tuple(output[cut:]), layout)
-
-
-def remember(
-    ctx: Any, primitive: Primitive, args: Values, result: Tensor | Returned, needs: Needs, for_forward: bool
-) -> None:
-    """Save on ctx what the gradients of this call need, and nothing else."""
-    returned = taken_apart(result)
-    layout = returned.layout
-    ctx.set_materialize_grads(False)
-    if layout is not SIMPLE or not is_differentiable(result):
-        _mark(ctx, args, returned)
-    if not for_forward and True not in needs:
-        return
-    extra = args[len(primitive.argument_names) :]
-    tensors, ctx.kept = _collect(primitive, primitive.plan(needs, layout), args, returned, for_forward)
-    ctx.save_for_backward(*tensors, *extra)
-    if for_forward:
-        plan = primitive.jvp_plan(primitive.forward_needs(args), layout)
-        tensors, ctx.kept_forward = _collect(primitive, plan, args, returned, True)
-        ctx.save_for_forward(*tensors, *extra)
-
-
-def remember_one(ctx: Any, primitive: Primitive, args: Values, out: Tensor, needs: Needs) -> None:
-    """`remember` for the most frequent call, without forward mode and with one output: it counts by the microsecond."""
-    plan = primitive.plan(needs, SIMPLE)
-    tensors, pointers = _direct(plan, args, (out,))
-    if tensors is None:
-        tensors, pointers = _pointers(primitive, plan, args, taken_apart(out))
-    metas = [Meta.of(arg) if need else None for arg, need in zip(args, needs, strict=False)]
-    anchored = len(args) > len(needs)
-    ctx.set_materialize_grads(False)
-    ctx.kept = Saved(plan, SIMPLE, pointers, metas, None, precision.of_tensor(out), anchored)
-    if anchored:
-        tensors.append(args[-1])
-    ctx.save_for_backward(*tensors)
-
-
-def _collect(
-    primitive: Primitive, plan: Plan, args: Values, returned: Returned, for_forward: bool
-) -> tuple[list[Any], Saved]:
-    tensors, pointers = _direct(plan, args, returned.outputs)
-    if tensors is None:
-        tensors, pointers = _pointers(primitive, plan, args, returned)
-    outputs = returned.outputs
-    metas = [Meta.of(arg) if need else None for arg, need in zip(args, plan.needs, strict=False)]
-    out_metas = [Meta.of(out) for out in outputs] if for_forward or len(outputs) > 1 else None
-    anchored = len(args) > len(plan.needs)
-    return tensors, Saved(plan, returned.layout, pointers, metas, out_metas, precision.current(outputs), anchored)
-
-
-def _direct(plan: Plan, args: Values, outputs: Values) -> tuple[list[Any] | None, None]:
-    """The tensors of a plan where every slot is another tensor, which is the case for most calls of most ops."""
-    if plan.direct is None:
-        return None, None
-    tensors: list[Any] = []
-    for is_output, index in plan.direct:
-        value = outputs[index] if is_output else args[index]
-        if not isinstance(value, Tensor):
-            return None, None
-        for other in tensors:
-            if other is value:
-                return None, None
-        tensors.append(value)
-    return tensors, None
-
-
-def _pointers(primitive: Primitive, plan: Plan, args: Values, returned: Returned) -> tuple[list[Any], list[Any]]:
-    """The tensors of a plan, each once, and where the value of each slot is to be found."""
-    tensors: list[Any] = []
-    pointers: list[Any] = []
-    for slot in plan.slots:
-        value = pick(slot, args, returned.outputs, returned.residuals, primitive.logical)
-        if isinstance(value, Tensor):
-            position = next((i for i, tensor in enumerate(tensors) if tensor is value), len(tensors))
-            if position == len(tensors):
-                tensors.append(value)
-            pointers.append((True, position))
-        else:
-            pointers.append((False, value))
-    return tensors, pointers
-
-
-def _mark(ctx: Any, args: Values, returned: Returned) -> None:
-    layout = returned.layout
-    if layout.dirty:
-        ctx.mark_dirty(*[args[index] for index in layout.dirty])
-    marked = [
-        out
-        for index, out in enumerate(returned.outputs)
-        if isinstance(out, Tensor) and (index in layout.non_differentiable or not is_differentiable(out))
-    ]
-    marked.extend(value for value in returned.residuals if isinstance(value, Tensor))
-    if marked:
-        ctx.mark_non_differentiable(*marked)
 
 
 def pull(primitive: Primitive, ctx: Any, upstream: Sequence[Any]) -> tuple[Any, ...]:

@@ -30,7 +30,7 @@ class Refuse(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, *upstream: Tensor | None) -> tuple[None, ...]:
+    def backward(ctx: Any, *upstream: Tensor | None) -> Any:
         if any(grad is not None for grad in upstream):
             raise ctx.complaint()
         return (None,) * ctx.size
@@ -41,13 +41,13 @@ class Refuse(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Sequence[Any], complaint: Complaint, count: int, *tensors: Tensor) -> Any:
-        return Refuse.apply(complaint, count, *tensors), tuple(in_dims[2 : 2 + count])
+        return Refuse.apply(complaint, count, *tensors), tuple(in_dims[2 : 2 + count])  # type: ignore[no-untyped-call]
 
 
 def refuse(complaint: Complaint, tensors: Sequence[Tensor], paths: Sequence[Any] = ()) -> tuple[Tensor, ...]:
     """`tensors`, and an error on every way from them back to themselves or to `paths`."""
     through = [path for path in paths if is_differentiable(path)]
-    return tuple(Refuse.apply(complaint, len(tensors), *tensors, *through))
+    return tuple(Refuse.apply(complaint, len(tensors), *tensors, *through))  # type: ignore[no-untyped-call]
 
 
 class Anchor(torch.autograd.Function):
@@ -63,7 +63,7 @@ class Anchor(torch.autograd.Function):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor | None) -> tuple[None, ...]:
+    def backward(ctx: Any, upstream: Tensor | None) -> Any:
         return (None,) * ctx.size
 
     @staticmethod
@@ -73,10 +73,10 @@ class Anchor(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: Sequence[Any], *tensors: Tensor) -> tuple[Tensor, None]:
-        return Anchor.apply(*tensors), None
+        return Anchor.apply(*tensors), None  # type: ignore[no-untyped-call]
 
 
 def anchor(values: Sequence[Any]) -> Tensor | None:
     """A path to every differentiable tensor among `values`, or None where there is none."""
     tensors = [value for value in values if is_differentiable(value)]
-    return Anchor.apply(*tensors) if tensors else None
+    return Anchor.apply(*tensors) if tensors else None  # type: ignore[no-untyped-call]

@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import torch
-from torch import Tensor
 
 from gradsmith.define import precision, tree
-from gradsmith.define._private import in_graph
 from gradsmith.define.errors import DefinitionError
+from gradsmith.define.form import Form
 from gradsmith.define.formula import (
     Formula,
     Vocabulary,
@@ -18,7 +17,6 @@ from gradsmith.define.formula import (
     read_formula,
     read_jvp,
 )
-from gradsmith.define.function import Functions
 from gradsmith.define.keep import residual_names
 from gradsmith.define.origin import Origin
 from gradsmith.define.precision import Cast
@@ -56,7 +54,10 @@ class Op(Generic[P, R]):
         found = residual_names(forward) if residuals is None else tuple(residuals)
         reserved = {*self._signature.names, *(outputs or ("out",))}
         self._words = Vocabulary(
-            self.name, self._signature.names, tuple(outputs or ()), tuple(n for n in found if n not in reserved)
+            self.name,
+            self._signature.names,
+            tuple(outputs or ()),
+            tuple(n for n in found if n not in reserved),
         )
         self._once, self._cast, self._traceable = once, cast, traceable
         self._declared, self._surrogate = declared, surrogate
@@ -76,8 +77,8 @@ class Op(Generic[P, R]):
         if clash:
             name = sorted(clash)[0]
             raise DefinitionError(
-                f"op {self.name}: the argument `{name}` has a name that formulas use for something else; rename it in the "
-                f"forward, or wrap the forward in a function with other names"
+                f"op {self.name}: the argument `{name}` has a name that formulas use for something else; rename it "
+                f"in the forward, or wrap the forward in a function with other names"
             )
 
     # ---- formulas ----------------------------------------------------------------------------------------------
@@ -93,7 +94,9 @@ class Op(Generic[P, R]):
         it returns for the others is ignored, so None will do.
         """
         if not targets or not all(isinstance(target, str) for target in targets):
-            raise DefinitionError(f'op {self.name}: write @{self.name}.vjp("argument", …) with the names of its targets')
+            raise DefinitionError(
+                f'op {self.name}: write @{self.name}.vjp("argument", …) with the names of its targets'
+            )
 
         def decorate(function: AnyRule) -> AnyRule:
             self._add(targets, function)
@@ -155,22 +158,25 @@ class Op(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the op. Raises CallError where the forward would not take the arguments."""
-        values = args if self._arity == len(args) and not kwargs else self._signature.bind(args, kwargs)
+        values: Sequence[Any] = args
+        if kwargs or len(args) != self._arity:
+            values = self._signature.bind(args, kwargs)
         for value in values:
             if type(value) not in tree.PLAIN and tree.is_container(value):
                 form, values = self._take_apart(values)
                 break
         else:
             form = self._simple
-        if self._cast is not None:
-            values, autocast = precision.cast_arguments(self._cast, values)
-            with autocast:
-                return form.graph_call(*values) if torch.compiler.is_compiling() else form.call(*values)
-        return form.graph_call(*values) if torch.compiler.is_compiling() else form.call(*values)
+        call: Callable[..., R] = form.graph_call if torch.compiler.is_compiling() else form.call
+        if self._cast is None:
+            return call(*values)
+        values, autocast = precision.cast_arguments(self._cast, values)
+        with autocast:
+            return call(*values)
 
     apply = __call__
 
-    def _take_apart(self, values: tuple[Any, ...]) -> tuple[Form, tuple[Any, ...]]:
+    def _take_apart(self, values: Sequence[Any]) -> tuple[Form, tuple[Any, ...]]:
         leaves: list[Any] = []
         structures = tuple([tree.flatten(value, leaves) for value in values])
         return self._form(structures), tuple(leaves)
@@ -225,29 +231,6 @@ class Op(Generic[P, R]):
         values = self._signature.bind(args, kwargs)
         form, leaves = self._take_apart(values)
         return explain(form.primitive, leaves)
-
-
-class Form:
-    """An op for arguments of one structure: how it is called, eagerly and inside a compiled graph."""
-
-    def __init__(self, primitive: TablePrimitive, origin: Callable[[TablePrimitive], Origin]) -> None:
-        self.primitive = primitive
-        self.functions = Functions(primitive, origin(primitive))
-        call = self.functions.call
-
-        def graph_call(*args: Any) -> Any:
-            result = call(*args)
-            return result if type(result) is Tensor else nested(result)
-
-        self.call = graph_call
-        self.graph_call = in_graph(graph_call)
-
-
-def nested(result: Any) -> Any:
-    """The author's output from what a primitive returned."""
-    if isinstance(result, Tensor):
-        return result
-    return tree.unflatten(result[0].outputs, iter(result[1:]))
 
 
 def _name_of(forward: Any, formulas: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -18,7 +18,7 @@ State = tuple[str, torch.dtype | None] | None  # device type, and the dtype that
 _AS_IT_IS: AbstractContextManager[None] = nullcontext()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _available(device_type: str) -> bool:
     return torch.amp.is_autocast_available(device_type)
 

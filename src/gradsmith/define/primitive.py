@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from gradsmith.define import tree
+from gradsmith.define._private import version
 
 Values = Sequence[Any]
 Needs = tuple[bool, ...]  # one per flat argument: does its gradient matter in this call?
@@ -58,7 +59,7 @@ class Slot(NamedTuple):
     """
 
     kind: Literal["argument", "output", "residual", "shape", "dtype", "device", "rest"]
-    index: int
+    index: int  # type: ignore[assignment]  # tuple.index is not used
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,9 @@ class Plan:
     layout: Layout
     slots: tuple[Slot, ...]
     program: Any = None  # how the primitive that made the plan goes from values to gradients
-    direct: tuple[tuple[bool, int], ...] | None = None  # (is output, index) of each slot where all are arguments or outputs
+    direct: tuple[tuple[bool, int], ...] | None = (
+        None  # (is output, index) of each slot where all are arguments or outputs
+    )
 
     def __post_init__(self) -> None:
         if all(slot.kind in ("argument", "output") for slot in self.slots):
@@ -98,6 +101,16 @@ class Unsaved:
 
 
 UNSAVED = Unsaved()
+
+
+class Held(NamedTuple):
+    """A leaf that is kept only to compute a residual again: by reference, so that writing to it is no error before."""
+
+    tensor: Tensor
+    version: int
+
+    def get(self) -> Tensor | Unsaved:
+        return self.tensor if version(self.tensor) == self.version else UNSAVED
 
 
 class Returned(NamedTuple):
@@ -117,11 +130,11 @@ class Primitive(ABC):
     once: bool = False  # refuse to differentiate the gradients
     traceable: bool = True  # autograd can see through the forward
     missing: tuple[int, ...] = ()  # arguments for which no gradient is known: to ask for it is an error
-    plans: dict[Any, Plan] = field(default_factory=dict, repr=False)
+    plans: dict[Any, Any] = field(default_factory=dict, repr=False)  # what was worked out once for this primitive
 
     @abstractmethod
     def forward(self, args: Values, needs: Needs | None) -> Tensor | Returned:
-        """Run the author's forward: one tensor, or whatever else taken apart. `needs` is None where it is not known yet."""
+        """Run the author's forward: one tensor, or more, taken apart. `needs` is None where it is not known yet."""
 
     @abstractmethod
     def plan(self, needs: Needs, layout: Layout) -> Plan:
@@ -158,9 +171,14 @@ class Primitive(ABC):
         """The shape of argument `index` as the author's code sees it."""
         return shape
 
-    def anchors(self, args: Values) -> list[Any] | None:
-        """The arguments to which a call keeps a path although it may not save them; None: this primitive never does."""
-        return list(args) if self.once else None
+    @property
+    def anchored(self) -> bool:
+        """Whether a call keeps a path to arguments that it may not save."""
+        return self.once
+
+    def anchors(self, args: Values) -> list[Any]:
+        """Those arguments of this call."""
+        return list(args)
 
 
 def taken_apart(result: Tensor | Returned) -> Returned:
@@ -183,7 +201,9 @@ def pick(slot: Slot, args: Values, outputs: Values, residuals: Values, logical: 
         return residuals[index]
     value = args[index]
     if kind == "rest":
-        return UNSAVED if isinstance(value, Tensor) and not value.is_leaf else value
+        if not isinstance(value, Tensor):
+            return value
+        return Held(value, version(value)) if value.is_leaf else UNSAVED
     if not isinstance(value, Tensor):
         return None
     if kind == "shape":

@@ -77,14 +77,14 @@ class Signature:
         return forward(*args, **kwargs)
 
 
-def read_signature(name: str, forward: Callable[..., Any], targets: Sequence[str]) -> Signature:
-    """The signature of `forward`.
+def read_signature(name: str, forward: Callable[..., Any], targets: Sequence[str], skip: int = 0) -> Signature:
+    """The signature of `forward` without its first `skip` parameters.
 
     Builtins such as `torch.exp` have none that Python can read: their arguments are then the formulas' `targets`,
     by position and in the order in which they were written.
     """
     try:
-        parameters = list(inspect.signature(forward).parameters.values())
+        parameters = list(inspect.signature(forward).parameters.values())[skip:]
     except (ValueError, TypeError):
         if not targets:
             raise DefinitionError(

@@ -52,7 +52,9 @@ class TablePrimitive(Primitive):
     """The table applied to arguments of one structure."""
 
     def __init__(self, table: Table, structures: tuple[tree.Structure, ...]) -> None:
-        names = [path for s, name in zip(structures, table.signature.names, strict=True) for path in tree.paths(s, name)]
+        names = [
+            path for s, name in zip(structures, table.signature.names, strict=True) for path in tree.paths(s, name)
+        ]
         super().__init__(table.name, tuple(names), table.once, table.traceable)
         self.table, self.structures = table, structures
         self.flat = all(structure == tree.LEAF for structure in structures)
@@ -64,22 +66,25 @@ class TablePrimitive(Primitive):
         uncovered = self._uncovered()
         self.uncovered = [index for index, name in enumerate(self.owner) if name in uncovered]
 
-    def anchors(self, args: Values) -> list[Any] | None:
+    @property
+    def anchored(self) -> bool:
+        return self.once or bool(self.uncovered)
+
+    def anchors(self, args: Values) -> list[Any]:
         if self.once:
             return list(args)
-        if not self.uncovered:
-            return None
         return [args[i] for i in self.uncovered if is_differentiable(args[i]) and not args[i].is_leaf]
 
     def _uncovered(self) -> set[str]:
         """Arguments that some formula with a residual could leave unsaved."""
         with_residual = [f for f in self.table.formulas if any(need.kind == "residual" for need in f.needs)]
         asked = [{need.name for need in f.needs if need.kind == "argument"} for f in with_residual]
-        return set(self.table.signature.names) - set.intersection(*asked) if asked else set()
+        covered: set[str] = set.intersection(*asked) if asked else set(self.table.signature.names)
+        return set(self.table.signature.names) - covered
 
     def forward(self, args: Values, needs: Needs | None) -> Tensor | Returned:
         if self.plain_call:
-            result = self.table.forward(*args)
+            result: Any = self.table.forward(*args)
         else:
             result = self.table.signature.call(self.table.forward, self.arguments(args))
         if isinstance(result, Tensor) and not self.table.words.outputs:
@@ -103,17 +108,21 @@ class TablePrimitive(Primitive):
         self._check_outputs(structure, outputs)
         constant = tuple(isinstance(value, Constant) for value in kept.values())
         residuals = tuple(v.value if isinstance(v, Constant) else v for v in kept.values())
-        return Returned(tuple(_fresh(out, args) for out in outputs), residuals, Layout(structure, tuple(kept), constant))
+        return Returned(
+            tuple(_fresh(out, args) for out in outputs), residuals, Layout(structure, tuple(kept), constant)
+        )
 
     def _check_outputs(self, structure: tree.Structure, outputs: list[Any]) -> None:
         named = self.table.words.outputs
         if named and (structure == tree.LEAF or structure[0] != "tuple" or len(structure[2]) != len(named)):
-            raise FormulaError(f"op {self.name}: the forward must return a tuple ({', '.join(named)}), as outputs= says")
+            raise FormulaError(
+                f"op {self.name}: the forward must return a tuple ({', '.join(named)}), as outputs= says"
+            )
         for out in outputs:
             if out is not None and not isinstance(out, Tensor):
                 raise CallError(
-                    f"op {self.name}: the forward returned a {type(out).__name__}; an output is a tensor, None, or a list, "
-                    f"tuple, dict or dataclass of them. Hand other values to the formulas with gs.keep."
+                    f"op {self.name}: the forward returned a {type(out).__name__}; an output is a tensor, None, or a "
+                    f"list, tuple, dict or dataclass of them. Hand other values to the formulas with gs.keep."
                 )
 
     def plan(self, needs: Needs, layout: Layout) -> Plan:
@@ -143,23 +152,23 @@ class TablePrimitive(Primitive):
         where = {slot: first + position for position, slot in enumerate(slots)}
         flags = {name: name in needed for name in self.table.signature.names}
         fetch = {
-            formula: tuple(self._fetch(need, names, where, layout, flags) for need in formula.needs) for formula in running
+            formula: tuple(self._fetch(need, names, where, layout, flags) for need in formula.needs)
+            for formula in running
         }
         return Plan(needs, layout, slots, [self._step(formula, fetch[formula]) for formula in running])
 
     def _step(self, formula: Formula, fetches: tuple[Fetch | int, ...]) -> Step:
         positions = [fetch for fetch in fetches if isinstance(fetch, int)]
         gather = itemgetter(*positions) if len(positions) == len(fetches) > 1 else _gatherer(fetches)
-        single = self.positions[formula.targets[0]] if len(formula.targets) == 1 else ()
-        flat = self.flat and len(single) == 1
-        return Step(formula, formula.function, gather, single[0] if flat else None)
+        alone = self.flat and len(formula.targets) == 1
+        return Step(formula, formula.function, gather, self.positions[formula.targets[0]][0] if alone else None)
 
     def _check_residuals(self, formula: Formula, layout: Layout) -> None:
         for need in formula.needs:
             if need.kind == "residual" and need.name not in layout.residuals:
                 raise FormulaError(
-                    f"op {self.name}: the formula for {', '.join(formula.targets) or 'the jvp'} asks for the residual `{need.name}`, which "
-                    f"this call of the forward did not keep; return gs.keep(out, {need.name}=…)"
+                    f"op {self.name}: the formula for {', '.join(formula.targets) or 'the jvp'} asks for the residual "
+                    f"`{need.name}`, which this call of the forward did not keep; return gs.keep(out, {need.name}=…)"
                 )
 
     def _output_ranges(self, layout: Layout) -> dict[str, range]:
@@ -240,7 +249,13 @@ class TablePrimitive(Primitive):
         return any(upstream[index] is not None for index in asked)
 
     def _distribute(
-        self, formula: Formula, result: Any, needs: Needs, metas: Values, broadcast: tuple[Any, ...], grads: list[Any]
+        self,
+        formula: Formula,
+        result: Any,
+        needs: Needs,
+        metas: Values,
+        broadcast: tuple[Any, ...],
+        grads: list[Any],
     ) -> None:
         """Hand what a formula returned to the flat arguments that need it."""
         for target, gradient in zip(formula.targets, self._per_target(formula, result), strict=True):
@@ -268,7 +283,8 @@ class TablePrimitive(Primitive):
         if len(leaves) != tree.size(structure):
             raise FormulaError(
                 f"op {self.name}: the formula for `{target}` must return gradients in the structure of the argument, "
-                f"{tree.size(structure)} leaves ({', '.join(tree.paths(structure, target))}), got {len(leaves)}: {got[0]}"
+                f"{tree.size(structure)} leaves ({', '.join(tree.paths(structure, target))}), got {len(leaves)}: "
+                f"{got[0]}"
             )
         return leaves
 

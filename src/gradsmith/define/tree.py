@@ -25,7 +25,7 @@ def is_container(value: object) -> bool:
     """Whether `value` is one of the containers that are looked into."""
     if type(value) in PLAIN:  # what most arguments are, told at once
         return False
-    return isinstance(value, (list, tuple, dict)) and not isinstance(value, torch.Size) or _is_record(value)
+    return (isinstance(value, (list, tuple, dict)) and not isinstance(value, torch.Size)) or _is_record(value)
 
 
 def _is_record(value: object) -> bool:

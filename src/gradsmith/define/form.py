@@ -1,0 +1,37 @@
+"""An op for arguments of one structure: how it is called, eagerly and inside a compiled graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from gradsmith.define import tree
+from gradsmith.define._private import in_graph
+from gradsmith.define.function import Functions
+from gradsmith.define.origin import Origin
+from gradsmith.define.table import TablePrimitive
+
+
+class Form:
+    """The two ways to call one primitive of an op."""
+
+    def __init__(self, primitive: TablePrimitive, origin: Callable[[TablePrimitive], Origin]) -> None:
+        self.primitive = primitive
+        self.functions = Functions(primitive, origin(primitive))
+        call = self.functions.call
+
+        def graph_call(*args: Any) -> Any:
+            result = call(*args)
+            return result if type(result) is Tensor else nested(result)
+
+        self.call = graph_call
+        self.graph_call = in_graph(graph_call)
+
+
+def nested(result: Any) -> Any:
+    """The author's output from what a primitive returned."""
+    if isinstance(result, Tensor):
+        return result
+    return tree.unflatten(result[0].outputs, iter(result[1:]))
