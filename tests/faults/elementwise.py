@@ -210,7 +210,7 @@ class FuncOnce(Func):
 class FuncTermMissing(Func):
     @staticmethod
     def backward(ctx, grad):
-        x, y = ctx.saved_tensors
+        x, _ = ctx.saved_tensors
         return Func.backward(ctx, grad)[0], grad * (ctx.z + x * ctx.z), None
 
 
@@ -252,7 +252,7 @@ class MulOneDetached(Mul):
         return x, None if y is None else y.detach()
 
 
-@fault("upstream-mutated", inputs=two, also=("not-repeatable", "layout-dependent"))
+@fault("upstream-mutated", inputs=two, also=("layout-dependent",))
 class MulMutatesUpstream(Mul):
     @staticmethod
     def backward(ctx, grad):
@@ -286,7 +286,9 @@ class ComplexSquare(Function):
         return grad * (2 * ctx.saved_tensors[0]).conj()
 
 
-@fault("gradient-conjugate", inputs=lambda: (torch.randn(3, 4, dtype=torch.complex64, requires_grad=True),), argument="z")
+@fault(
+    "gradient-conjugate", inputs=lambda: (torch.randn(3, 4, dtype=torch.complex64, requires_grad=True),), argument="z"
+)
 class ComplexTimesI(Function):
     @staticmethod
     def forward(ctx, z):
@@ -297,7 +299,11 @@ class ComplexTimesI(Function):
         return grad * 1.0
 
 
-@fault("gradient-wrong", "gradient-conjugate", inputs=lambda: (torch.randn(3, 4, dtype=torch.complex64, requires_grad=True),))
+@fault(
+    "gradient-wrong",
+    "gradient-conjugate",
+    inputs=lambda: (torch.randn(3, 4, dtype=torch.complex64, requires_grad=True),),
+)
 class ComplexNotConjugated(ComplexSquare):
     @staticmethod
     def backward(ctx, grad):

@@ -101,13 +101,12 @@ class WeightTransposed(Base):
         return input, None if weight is None else weight.mT, bias
 
 
-@fault("gradient-swapped", inputs=square, argument="input")
+@fault("gradient-swapped", inputs=square, argument="input", also=("subset-wrong", "edge-shape"))
 class Swapped(Base):
     @staticmethod
     def backward(ctx, grad):
-        input, weight = ctx.saved_tensors[:2]
-        first, second = grad @ weight, grad.mT @ input
-        return second, first, grad.sum(0)
+        input, weight, bias = Linear.backward(ctx, grad)
+        return weight, input, bias
 
 
 @fault("gradient-scale", inputs=layer, argument="bias", says="1/4x")
@@ -141,13 +140,13 @@ class FirstRowOnly(Base):
         return Linear.backward(ctx, grad[:1].expand_as(grad))
 
 
-@fault("subset-wrong", inputs=layer, also=("crash",))
+@fault("subset-wrong", inputs=layer, also=("gradient-count",))
 class NeedsShifted(Base):
     """needs_input_grad read as if ctx had a place in it."""
 
     @staticmethod
     def backward(ctx, grad):
-        input, weight, bias = ctx.saved_tensors
+        input, weight, _bias = ctx.saved_tensors
         need = (*ctx.needs_input_grad[1:], ctx.needs_input_grad[0])
         rows = grad.reshape(-1, grad.shape[-1])
         return (
@@ -183,7 +182,12 @@ class TwoDimensionsOnly(Base):
         )
 
 
-@fault("gradient-wrong", inputs=lambda: (rand(300, 3), rand(5, 3, seed=1), rand(5, seed=2)), argument="input", says="row 17")
+@fault(
+    "gradient-wrong",
+    inputs=lambda: (rand(300, 3), rand(5, 3, seed=1), rand(5, seed=2)),
+    argument="input",
+    says="row 17",
+)
 class OneRowOf300(Base):
     @staticmethod
     def backward(ctx, grad):
@@ -194,7 +198,12 @@ class OneRowOf300(Base):
         return input, weight, bias
 
 
-@fault("gradient-wrong", inputs=lambda: (rand(40, 40), rand(5, 40, seed=1), rand(5, seed=2)), argument="input", says="[3, 7]")
+@fault(
+    "gradient-wrong",
+    inputs=lambda: (rand(40, 40), rand(5, 40, seed=1), rand(5, seed=2)),
+    argument="input",
+    says="[3, 7]",
+)
 class OneElementOf1600(Base):
     @staticmethod
     def backward(ctx, grad):

@@ -1,8 +1,8 @@
 """The register of planted faults and clean twins.
 
-A family of Functions stands in one file. `@fault(code, ...)` plants one that the battery must name, `@clean(...)` one that
-it must leave alone. The axes: the code; the argument at fault; ctx style and setup_context style; dtype; how many inputs
-and outputs there are.
+A family of Functions stands in one file. `@fault(code, ...)` plants one that the battery must name,
+`@clean(...)` one that it must leave alone. The axes: the code; the argument at fault; ctx style and
+setup_context style; dtype; how many inputs and outputs there are.
 """
 
 from __future__ import annotations

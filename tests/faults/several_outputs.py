@@ -222,7 +222,9 @@ class PickClass(Function):
         return grad * (logits.softmax(-1) - hot) / max(logits.shape[0], 1), None
 
 
-@fault("gradient-scale", inputs=lambda: (rand(4, 3), torch.tensor([0, 2, 1, 1])), argument="logits", says="batch size 4")
+@fault(
+    "gradient-scale", inputs=lambda: (rand(4, 3), torch.tensor([0, 2, 1, 1])), argument="logits", says="batch size 4"
+)
 class PickClassNotAveraged(PickClass):
     @staticmethod
     def backward(ctx, grad):

@@ -106,9 +106,7 @@ def check_case(
     skipped: list[Skipped] = []
     checked: list[Checked] = []
     for name, entry in chosen.items():
-        reason = _unfit(subject, entry) or (
-            "budget spent" if deadline and time.monotonic() > deadline else ""
-        )
+        reason = _unfit(subject, entry) or ("budget spent" if deadline and time.monotonic() > deadline else "")
         if reason:
             skipped.append(Skipped(case.name, name, reason))
             continue
@@ -118,9 +116,7 @@ def check_case(
         except Raised as raised:
             skipped.append(Skipped(case.name, name, f"the {raised}"))
             continue
-        except (
-            Exception
-        ) as error:  # The isolation boundary: one check that fails must not take the others with it.
+        except Exception as error:  # The isolation boundary: one check that fails must not take the others with it.
             failure = f"the check itself failed: {type(error).__name__}: {first_line(error)}"
             skipped.append(Skipped(case.name, name, failure))
             continue
@@ -146,9 +142,7 @@ def cases_of(
     if function_class is not None:
         return [Case.of(function_class, inputs, kwargs, reference=reference)]
     if not callable(fn):
-        raise TypeError(
-            f"check takes a Function, a module or a callable, and got {type(fn).__name__}: {fn!r}"
-        )
+        raise TypeError(f"check takes a Function, a module or a callable, and got {type(fn).__name__}: {fn!r}")
     with record() as recording:
         failure: Raised | None = None
         try:
@@ -186,8 +180,7 @@ def _requiring(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     if any(isinstance(v, torch.Tensor) and v.requires_grad for v in inputs):
         return inputs
     return tuple(
-        v.detach().requires_grad_() if isinstance(v, torch.Tensor) and v.is_floating_point() else v
-        for v in inputs
+        v.detach().requires_grad_() if isinstance(v, torch.Tensor) and v.is_floating_point() else v for v in inputs
     )
 
 
@@ -247,8 +240,10 @@ def _unfit(subject: Subject, entry: Check) -> str:
         return "forward does not run on the inputs given"
     if entry.needs == "backward" and not subject.base.differentiable:
         return "no output requires a gradient"
-    if entry.repeatable and not subject.repeats:
+    if not subject.repeats and (entry.compares or entry.needs == "backward") and entry.run is not CHECKS["state"].run:
         return "forward gives something else at each call"
+    if entry.compares and not subject.steady:
+        return "backward gives something else at each call"
     return ""
 
 

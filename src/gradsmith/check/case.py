@@ -44,9 +44,7 @@ class Case:
         gradient."""
         inputs, kwargs = _positional(function_class, inputs, kwargs or {})
         plan = declaration(function_class)
-        names = tuple(getattr(plan, "argument_names", ()) or ()) or argument_names(
-            function_class, len(inputs)
-        )
+        names = tuple(getattr(plan, "argument_names", ()) or ()) or argument_names(function_class, len(inputs))
         return cls(
             function=function_class.apply,
             inputs=inputs,

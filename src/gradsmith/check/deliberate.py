@@ -49,9 +49,7 @@ def surrogate(subject: Subject, judgements: Sequence[Judgement]) -> Finding | No
         return None
     names = ", ".join(f"`{subject.argument(j.position)}`" for j in flat)
     also = [subject.argument(j.position) for j in judgements if j.verdict == "wrong"]
-    more = (
-        f"; the gradients of {', '.join(f'`{name}`' for name in also)} were not judged either" if also else ""
-    )
+    more = f"; the gradients of {', '.join(f'`{name}`' for name in also)} were not judged either" if also else ""
     return finding(
         subject,
         "surrogate-gradient",
@@ -74,11 +72,7 @@ def depends(subject: Subject, position: int) -> bool:
         except Raised:
             continue
         for old, new in zip(before, after, strict=False):
-            if (
-                isinstance(old, torch.Tensor)
-                and isinstance(new, torch.Tensor)
-                and not _equal(old.detach(), new)
-            ):
+            if isinstance(old, torch.Tensor) and isinstance(new, torch.Tensor) and not _equal(old.detach(), new):
                 return True
     return False
 

@@ -11,10 +11,8 @@ def number(value: complex | float) -> str:
     """A number as a person writes it: 2, 0.25, 1/3, 1.0005."""
     if isinstance(value, complex):
         return f"({value:.4g})"
-    if value == round(value, 6) and abs(value) < 1e6:
-        return f"{value:g}"
     inverse = 1 / value if value else 0.0
-    if abs(inverse) < 1e6 and abs(inverse - round(inverse)) < 1e-6 * abs(inverse) and round(inverse):
+    if 1.5 < abs(inverse) < 1e6 and abs(inverse - round(inverse)) < 1e-6 * abs(inverse):
         return f"1/{round(inverse)}" if inverse > 0 else f"-1/{-round(inverse)}"
     return f"{value:.6g}"
 

@@ -138,6 +138,8 @@ def _conjugate(case: _Wrong) -> Diagnosis | None:
 
 def _constant_ratio(case: _Wrong) -> Diagnosis | None:
     ratio = _ratio(case.got, case.expected)
+    if ratio is not None and abs(ratio - 1) < 10 * CLOSE:
+        ratio = _ratio(case.got, case.expected, 0.1 * abs(ratio - 1))  # a small error: is it the same everywhere?
     if ratio is None or ratio == 1:
         return None
     if abs(ratio + 1) < CLOSE:
@@ -157,20 +159,18 @@ def _scaled(case: _Wrong, ratio: complex | float, named: str) -> Diagnosis:
     reason = f" ({named})" if named else ""
     return Diagnosis(
         "gradient-scale",
-        f"backward returns {ratio_text(ratio)} the derivative for `{case.name}` in "
-        f"{elements(case.known)}{reason}",
+        f"backward returns {ratio_text(ratio)} the derivative for `{case.name}` in {elements(case.known)}{reason}",
         f"divide the gradient for `{case.name}` by {number(ratio)}" + (f": {named}" if named else ""),
         {"ratio": ratio if isinstance(ratio, float) else str(ratio), **({"factor": named} if named else {})},
     )
 
 
-def _ratio(got: torch.Tensor, expected: torch.Tensor) -> complex | float | None:
+def _ratio(got: torch.Tensor, expected: torch.Tensor, close: float = CLOSE) -> complex | float | None:
     """The one number that `got` is of `expected`, if there is one."""
     weight = (expected.conj() * expected).real.sum()
     if float(weight) == 0.0:
         return None
     ratio = (expected.conj() * got).sum() / weight
-    close = min(CLOSE, 0.1 * abs(complex(ratio.item()) - 1))
     if not same(got, ratio * expected, close):
         return None
     value: complex | float = ratio.item()
@@ -224,11 +224,7 @@ def _swapped(case: _Wrong) -> Diagnosis | None:
         return None
     for other in case.others:
         truth = other.expected
-        if (
-            other.position == case.judgement.position
-            or truth is None
-            or truth.shape != case.judgement.got.shape
-        ):
+        if other.position == case.judgement.position or truth is None or truth.shape != case.judgement.got.shape:
             continue
         if same(case.judgement.got, truth):
             name = case.subject.argument(other.position)
@@ -282,24 +278,18 @@ def _partial_upstream(case: _Wrong) -> Diagnosis | None:
 
     for place, up in enumerate(upstream):
         of = "the upstream gradient" if len(upstream) == 1 else f"the upstream gradient of output {place}"
-        variations: list[tuple[str, torch.Tensor]] = (
-            [(f"does not use {of}", -up)] if len(upstream) > 1 else []
-        )
+        variations: list[tuple[str, torch.Tensor]] = [(f"does not use {of}", -up)] if len(upstream) > 1 else []
         if up.numel() > 1:
             first = up.reshape(-1)[:1]
-            variations.append(
-                (f"uses only the first element of {of}", torch.cat([first, -2 * up.reshape(-1)[1:]]))
-            )
+            variations.append((f"uses only the first element of {of}", torch.cat([first, -2 * up.reshape(-1)[1:]])))
             if up.dim() > 1 and up.shape[0] > 1:
                 variations.append((f"uses only the first row of {of}", torch.cat([up[:1], -2 * up[1:]])))
             variations.append((f"uses only the sum or mean of {of}", up.reshape(-1).flip(0)))
         for text, changed in variations:
-            if unmoved(
-                [*upstream[:place], changed.reshape(up.shape), *upstream[place + 1 :]]
-            ) and not _flat_truth(case, text):
-                return Diagnosis(
-                    "gradient-ignores-upstream", f"backward's gradient for `{case.name}` {text}", advice
-                )
+            if unmoved([*upstream[:place], changed.reshape(up.shape), *upstream[place + 1 :]]) and not _flat_truth(
+                case, text
+            ):
+                return Diagnosis("gradient-ignores-upstream", f"backward's gradient for `{case.name}` {text}", advice)
     return None
 
 
@@ -313,11 +303,7 @@ def _candidates(case: _Wrong) -> Iterator[tuple[str, torch.Tensor]]:
     """Tensors of the shape of the gradient that a formula may have too often or not at all."""
     shape = case.judgement.got.shape
     subject = case.subject
-    named = [
-        (f"`{subject.argument(i)}`", value)
-        for i, value in enumerate(subject.inputs)
-        if _is_number_tensor(value)
-    ]
+    named = [(f"`{subject.argument(i)}`", value) for i, value in enumerate(subject.inputs) if _is_number_tensor(value)]
     named += [("the output", out.detach()) for out in subject.base.differentiable]
     named += [("grad_output", up) for up in subject.base_upstream]
     for name, tensor in named:
@@ -370,9 +356,7 @@ def _term(case: _Wrong) -> Diagnosis | None:
         return None if case.judgement.got.numel() > 1 else _lone_element(case)
     candidates = list(_candidates(case))
     products = [(name, tensor) for name, tensor in candidates]
-    products += [
-        (f"{a} * {b}", x * y) for (a, x), (b, y) in itertools.combinations_with_replacement(candidates, 2)
-    ]
+    products += [(f"{a} * {b}", x * y) for (a, x), (b, y) in itertools.combinations_with_replacement(candidates, 2)]
     for name, tensor in products:
         ratio = _ratio(difference, tensor)
         if ratio is None or isinstance(ratio, complex) or abs(ratio) < 1e-3:

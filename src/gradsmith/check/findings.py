@@ -60,9 +60,7 @@ def author_line(subject: Subject, raised: Raised) -> Location | None:
     home = subject.case.location("forward") or subject.case.location("backward")
     if home is None:
         return None
-    frames = [
-        frame for frame in traceback.extract_tb(raised.error.__traceback__) if frame.filename == home.file
-    ]
+    frames = [frame for frame in traceback.extract_tb(raised.error.__traceback__) if frame.filename == home.file]
     if not frames:
         return None
     return Location(home.file, frames[-1].lineno or home.line, (frames[-1].line or "").strip())

@@ -120,9 +120,7 @@ def deviating(subject: Subject, position: int, got: torch.Tensor, expected: torc
     """Which elements of `got` are further from `expected` than the tolerance allows; NaN in `got` is."""
     tolerance = subject.tolerance
     reference_scale = scale(torch.nan_to_num(expected))
-    allowed = (
-        tolerance.relative * expected.abs() + tolerance.floor * reference_scale + rounding(subject, position)
-    )
+    allowed = tolerance.relative * expected.abs() + tolerance.floor * reference_scale + rounding(subject, position)
     off = (wide(got) - wide(expected)).abs() > wide(allowed).abs()
     finite = torch.isfinite(expected)
     return torch.where(finite, off | ~torch.isfinite(got), torch.zeros_like(off))
@@ -131,15 +129,11 @@ def deviating(subject: Subject, position: int, got: torch.Tensor, expected: torc
 def rounding(subject: Subject, position: int) -> float:
     """How large a gradient that is exactly zero may come out by rounding."""
     outputs = subject.base.differentiable
-    size = max(
-        (scale(out) * scale(up) for out, up in zip(outputs, subject.base_upstream, strict=True)), default=0.0
-    )
+    size = max((scale(out) * scale(up) for out, up in zip(outputs, subject.base_upstream, strict=True)), default=0.0)
     return 100 * subject.tolerance.eps * size / max(scale(subject.inputs[position]), 1e-30)
 
 
-def _with_replay(
-    subject: Subject, start: Judgement, expected: torch.Tensor, wrong: torch.Tensor
-) -> Judgement | None:
+def _with_replay(subject: Subject, start: Judgement, expected: torch.Tensor, wrong: torch.Tensor) -> Judgement | None:
     """The verdict where the replay and differences settle it; None where the replay is found to be no
     derivative."""
     position, got = start.position, torch.nan_to_num(start.got, 0.0, 0.0, 0.0)
@@ -159,9 +153,7 @@ def _with_replay(
             return replace(start, verdict="constant", oracle="differences")
         if _wrong_alone(subject, start, expected, wrong):
             error = _relative(estimate, direction, expected)
-            return replace(
-                start, verdict="wrong", expected=expected, wrong=wrong, oracle="replay", error=error
-            )
+            return replace(start, verdict="wrong", expected=expected, wrong=wrong, oracle="replay", error=error)
         return replace(start, oracle="replay")
     elif refutes(subject, estimate, expected, direction):
         return None
@@ -186,9 +178,7 @@ def _wrong_alone(subject: Subject, start: Judgement, expected: torch.Tensor, wro
         unit = unit.reshape(got.shape)
         estimate = _slope(subject, start.position, unit, expected)
         nonfinite = not bool(torch.isfinite(start.got.reshape(-1)[place]))
-        if supports(subject, estimate, expected, unit) and (
-            nonfinite or refutes(subject, estimate, got, unit)
-        ):
+        if supports(subject, estimate, expected, unit) and (nonfinite or refutes(subject, estimate, got, unit)):
             return True
     return False
 
@@ -234,7 +224,8 @@ def _slope(
 def allowance(subject: Subject, gradient: torch.Tensor, direction: torch.Tensor, slope_found: float) -> float:
     """How far the slope along `direction` may be from what the gradient says."""
     weight = size_of([gradient], [direction])
-    return float(subject.tolerance.relative * max(weight, abs(slope_found)))
+    floor = subject.tolerance.floor * scale(gradient) * size_of([direction], [torch.ones_like(direction)])
+    return float(subject.tolerance.relative * max(weight, abs(slope_found)) + floor)
 
 
 def supports(subject: Subject, estimate: Estimate, gradient: torch.Tensor, direction: torch.Tensor) -> bool:
@@ -246,14 +237,14 @@ def supports(subject: Subject, estimate: Estimate, gradient: torch.Tensor, direc
 
 def refutes(subject: Subject, estimate: Estimate, gradient: torch.Tensor, direction: torch.Tensor) -> bool:
     """Whether the slope is certainly another than the gradient says."""
-    allowed = allowance(subject, gradient, direction, estimate.value) + _zero(subject)
+    allowed = allowance(subject, gradient, direction, estimate.value)
     off = abs(estimate.value - inner(gradient, direction))
     return estimate.usable and off > allowed and off > 8 * estimate.error
 
 
 def _zero(subject: Subject) -> float:
     """A slope that is zero may come out this large by rounding."""
-    return 1000 * subject.tolerance.eps * size_of(subject.base_upstream, subject.base.differentiable)
+    return 1e5 * subject.tolerance.eps * size_of(subject.base_upstream, subject.base.differentiable)
 
 
 def _confirmed(subject: Subject, position: int, direction: torch.Tensor, got: torch.Tensor) -> bool:
@@ -285,9 +276,7 @@ def _located(subject: Subject, start: Judgement, direction: torch.Tensor) -> Jud
     for place in places:
         estimate, value = _element(subject, position, place, flat, got)
         allowed = allowance(subject, got, flat, estimate.value)
-        if estimate.usable and estimate.error <= 3 * max(
-            allowed, subject.tolerance.relative * abs(estimate.value)
-        ):
+        if estimate.usable and estimate.error <= 3 * max(allowed, subject.tolerance.relative * abs(estimate.value)):
             expected[place] = torch.tensor(value, dtype=expected.dtype)
             worst = max(worst, estimate.error / max(abs(float(flat[place].abs())), 1e-300))
     expected = expected.reshape(got.shape)
@@ -297,9 +286,7 @@ def _located(subject: Subject, start: Judgement, direction: torch.Tensor) -> Jud
     if not bool(wrong.any()):
         reason = "the slopes along random directions deviate, those of single elements do not"
         return replace(start, verdict="unknown", reason=reason, kink=True, oracle="differences")
-    return replace(
-        start, verdict="wrong", expected=expected, wrong=wrong, oracle="differences", error=worst / size
-    )
+    return replace(start, verdict="wrong", expected=expected, wrong=wrong, oracle="differences", error=worst / size)
 
 
 def _element(

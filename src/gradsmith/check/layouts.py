@@ -23,9 +23,7 @@ def strided(tensor: torch.Tensor) -> torch.Tensor:
 
 def offset(tensor: torch.Tensor) -> torch.Tensor:
     """Contiguous, but not at the start of its storage."""
-    return torch.cat([torch.full_like(tensor.reshape(-1)[:1], 7), tensor.reshape(-1)])[1:].reshape(
-        tensor.shape
-    )
+    return torch.cat([torch.full_like(tensor.reshape(-1)[:1], 7), tensor.reshape(-1)])[1:].reshape(tensor.shape)
 
 
 LAYOUTS: dict[str, Layout] = {"transposed": transposed, "strided": strided, "offset": offset}

@@ -78,9 +78,7 @@ def autodiff(
         ]
         for out, up in pairs:
             if out.shape != up.shape:
-                raise ValueError(
-                    f"an output of shape {list(out.shape)} where the Function's has {list(up.shape)}"
-                )
+                raise ValueError(f"an output of shape {list(out.shape)} where the Function's has {list(up.shape)}")
         wanted = [leaf for leaf in run.leaves if leaf is not None]
         if not pairs:
             return tuple(None for _ in run.leaves)

@@ -24,9 +24,7 @@ class Recording:
     problems: list[str] = field(default_factory=list)  # calls that could not be copied, and why
     _seen: dict[str, set[Any]] = field(default_factory=dict)
 
-    def see(
-        self, function_class: type[torch.autograd.Function], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
+    def see(self, function_class: type[torch.autograd.Function], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         name = f"{function_class.__module__}.{function_class.__qualname__}"
         signature = _signature((args, kwargs))
         seen = self._seen.setdefault(name, set())
@@ -36,9 +34,7 @@ class Recording:
         try:
             inputs, keywords = copy_arguments((args, kwargs))
             self.cases.append(Case.of(function_class, inputs, keywords))
-        except (
-            Exception
-        ) as error:  # The isolation boundary: recording must never disturb the program it watches.
+        except Exception as error:  # The isolation boundary: recording must never disturb the program it watches.
             self.problems.append(f"{name}: its arguments cannot be copied: {type(error).__name__}: {error}")
 
 

@@ -67,8 +67,7 @@ class Report:
             "counts": {severity: len(self.of(severity)) for severity in SEVERITIES},
             "findings": [finding.to_dict() for finding in self.findings],
             "skipped": [
-                {"function": skip.function, "check": skip.check, "reason": skip.reason}
-                for skip in self.skipped
+                {"function": skip.function, "check": skip.check, "reason": skip.reason} for skip in self.skipped
             ],
             "checked": [entry.to_dict() for entry in self.checked],
         }

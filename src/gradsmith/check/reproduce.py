@@ -33,9 +33,7 @@ def script(subject: Subject, argument: str | None, show: str | None = None) -> s
     keywords = "".join(f", {key}={value!r}" for key, value in subject.case.kwargs.items())
     call = f"{called}({', '.join(names)}{keywords})"
     if show is not None:
-        lines += [
-            show.replace("{call}", call).replace("{inputs}", ", ".join(names)).replace("{function}", called)
-        ]
+        lines += [show.replace("{call}", call).replace("{inputs}", ", ".join(names)).replace("{function}", called)]
     else:
         lines += _gradient_lines(subject, argument, names, called, keywords)
     return "\n".join(lines) + "\n"
@@ -127,12 +125,8 @@ def _literal(value: torch.Tensor) -> str:
     return text.replace("nan", "float('nan')").replace("inf", "float('inf')")
 
 
-def _gradient_lines(
-    subject: Subject, argument: str | None, names: list[str], called: str, keywords: str
-) -> list[str]:
-    position = (
-        subject.case.argument_names.index(argument) if argument in subject.case.argument_names else None
-    )
+def _gradient_lines(subject: Subject, argument: str | None, names: list[str], called: str, keywords: str) -> list[str]:
+    position = subject.case.argument_names.index(argument) if argument in subject.case.argument_names else None
     try:
         places = differentiable_places(subject)
         single = len(subject.base.outputs) == 1
@@ -144,9 +138,7 @@ def _gradient_lines(
     pick = "[out]" if single else f"[out[i] for i in {list(places)}]"
     lines = [f"out = {called}({arguments}{keywords})", f"outputs = {pick}"]
     upstream = (
-        ", ".join(
-            f"torch.randn({list(shape)}, dtype={dtype})" for shape, dtype in zip(shapes, dtypes, strict=True)
-        )
+        ", ".join(f"torch.randn({list(shape)}, dtype={dtype})" for shape, dtype in zip(shapes, dtypes, strict=True))
         or "torch.ones_like(outputs[0])"
     )
     lines += [f"upstream = [{upstream}]"]

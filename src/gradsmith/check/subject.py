@@ -26,7 +26,7 @@ Tensors = tuple[torch.Tensor | None, ...]
 Result = TypeVar("Result")
 
 
-class Raised(Exception):  # noqa: N818  (it carries somebody else's error, it is none of ours)
+class Raised(Exception):
     """The checked code raised: in `stage` ("forward", "backward", ...) with `error`."""
 
     def __init__(self, stage: str, error: BaseException) -> None:
@@ -217,8 +217,13 @@ class Subject:
         retain_graph: bool = False,
         stage: str = "backward",
         seed: int = SEED,
+        as_is: bool = False,
     ) -> Tensors:
-        """The gradients of `run`'s inputs as the engine hands them over; None where it has none."""
+        """The gradients of `run`'s inputs as the engine hands them over; None where it has none.
+
+        The Function is given copies of `upstream`, lest it writes into them, unless they are to be given
+        `as_is`.
+        """
         outputs = run.differentiable
         if upstream is None:
             upstream = self.upstream(outputs)
@@ -230,7 +235,7 @@ class Subject:
             found = torch.autograd.grad(
                 [out for out, _ in used],
                 wanted,
-                [up for _, up in used],
+                [up if as_is else up.clone() for _, up in used],
                 allow_unused=True,
                 create_graph=create_graph,
                 retain_graph=retain_graph or create_graph,
@@ -309,6 +314,13 @@ class Subject:
     def repeats(self) -> bool:
         """Whether a second forward from the same state of the generators gives the same outputs."""
         return same_values(self.base.outputs, self.forward().outputs, self.tolerance.exact)
+
+    @cached_property
+    def steady(self) -> bool:
+        """Whether forward and backward, once more from the same state of the generators, give the same."""
+        if self.failure is not None or not self.repeats:
+            return self.repeats
+        return same_values(self.base_grads, self.vjp(upstream=self.base_upstream)[1], 10 * self.tolerance.exact)
 
     @cached_property
     def random(self) -> bool:

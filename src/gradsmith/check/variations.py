@@ -19,14 +19,13 @@ MOST_SYMBOLS = 4
 
 
 def resized(subject: Subject) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """The inputs with one size after the other become 1, 0 and one more than it was."""
+    """The inputs with one size after the other become 1 and one more than it was; an empty batch besides."""
     tensors = [value for value in subject.inputs if isinstance(value, torch.Tensor)]
-    symbols = list(dict.fromkeys(size for value in tensors for size in value.shape if size > 1))[
-        :MOST_SYMBOLS
-    ]
+    symbols = list(dict.fromkeys(size for value in tensors for size in value.shape if size > 1))[:MOST_SYMBOLS]
+    batch = next((value.shape[0] for value in tensors if value.dim()), None)
     for size in symbols:
         for new in (1, 0, size + 1):
-            if size > 64 and new > size:
+            if (size > 64 and new > size) or (new == 0 and size != batch):
                 continue
             yield f"size {size} -> {new}", tuple(_renamed(value, size, new) for value in subject.inputs)
 
@@ -42,9 +41,7 @@ def _renamed(value: Any, size: int, new: int) -> Any:
         # Probably an index into something of this size: keep it in range.
         result = result % new if new else result
     elif is_float(value) and new > size:
-        result = result * (
-            1 + 0.01 * torch.arange(result.numel()).reshape(result.shape).to(result) / result.numel()
-        )
+        result = result * (1 + 0.01 * torch.arange(result.numel()).reshape(result.shape).to(result) / result.numel())
     return result.clone()
 
 

@@ -34,24 +34,22 @@ class Check:
     codes: tuple[str, ...]
     run: Callable[[Subject], Iterator[Finding]]
     needs: Needs = "backward"
-    repeatable: bool = (
-        True  # whether it compares one call with another, which a forward of pure chance forbids
-    )
+    compares: bool = True  # one call with another: only where forward and backward repeat themselves
 
 
 CHECKS: dict[str, Check] = {
-    "returned": Check(returned.CODES, returned.check, needs="forward", repeatable=False),
-    "crash": Check(crash.CODES, crash.check, needs="nothing", repeatable=False),
+    "returned": Check(returned.CODES, returned.check, needs="forward", compares=False),
+    "crash": Check(crash.CODES, crash.check, needs="nothing", compares=False),
     "tracking": Check(tracking.CODES, tracking.check, needs="forward"),
-    "state": Check(state.CODES, state.check, repeatable=False),
-    "gradient": Check(gradient.CODES, gradient.check),
+    "state": Check(state.CODES, state.check, compares=False),
+    "gradient": Check(gradient.CODES, gradient.check, compares=False),
     "double-backward": Check(double_backward.CODES, double_backward.check),
     "optional": Check(optional.CODES, optional.check),
     "edge-shape": Check(edge_shape.CODES, edge_shape.check),
     "layout": Check(layout.CODES, layout.check),
     "subsets": Check(subsets.CODES, subsets.check),
     "undefined": Check(undefined.CODES, undefined.check),
-    "mutation": Check(mutation.CODES, mutation.check, needs="forward"),
+    "mutation": Check(mutation.CODES, mutation.check, needs="forward", compares=False),
     "saves": Check(saves.CODES, saves.check),
 }
 

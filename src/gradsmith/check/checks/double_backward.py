@@ -48,9 +48,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         return
     answers = [_answer(subject, route) for route in _routes(subject)]
     if all(answer.verdict == "unknown" for answer in answers):
-        subject.refused.append(
-            "second derivatives could not be judged here: the first has a kink, or is too imprecise"
-        )
+        subject.refused.append("second derivatives could not be judged here: the first has a kink, or is too imprecise")
     subject.variations += [answer.route for answer in answers]
     wrong = [answer for answer in answers if answer.verdict == "wrong"]
     refused = [answer for answer in answers if answer.verdict == "refused"]
@@ -144,9 +142,7 @@ def _second(
     answers = iter(found)
     seconds = [None if leaf is None else next(answers) for leaf in run.leaves]
     rest = list(answers)
-    pairs = [
-        (part, other) for part, other in zip(rest, _other_upstream(subject), strict=False) if part is not None
-    ]
+    pairs = [(part, other) for part, other in zip(rest, _other_upstream(subject), strict=False) if part is not None]
     return seconds, sum(inner(part.detach(), other) for part, other in pairs) if pairs else None
 
 
@@ -163,9 +159,7 @@ def _weighted(
 
 def _second_by_func(subject: Subject, weights: Sequence[torch.Tensor]) -> list[torch.Tensor | None]:
     upstream = subject.base_upstream
-    places = [
-        i for i, out in enumerate(subject.base.outputs) if isinstance(out, torch.Tensor) and out.requires_grad
-    ]
+    places = [i for i, out in enumerate(subject.base.outputs) if isinstance(out, torch.Tensor) and out.requires_grad]
 
     def call(*values: torch.Tensor) -> torch.Tensor:
         given = list(subject.inputs)
@@ -173,17 +167,13 @@ def _second_by_func(subject: Subject, weights: Sequence[torch.Tensor]) -> list[t
             given[position] = value
         out = subject.case.function(*given, **subject.case.kwargs)
         outputs = out if isinstance(out, tuple | list) else (out,)
-        return torch.stack(
-            [(up.conj() * outputs[i]).real.sum() for i, up in zip(places, upstream, strict=True)]
-        ).sum()
+        return torch.stack([(up.conj() * outputs[i]).real.sum() for i, up in zip(places, upstream, strict=True)]).sum()
 
     everything = tuple(range(len(subject.arguments)))
     first: Callable[..., Any] = torch.func.grad(call, argnums=everything)
 
     def weighted(*values: torch.Tensor) -> torch.Tensor:
-        return torch.stack(
-            [(w.conj() * g).real.sum() for w, g in zip(weights, first(*values), strict=True)]
-        ).sum()
+        return torch.stack([(w.conj() * g).real.sum() for w, g in zip(weights, first(*values), strict=True)]).sum()
 
     values = tuple(subject.inputs[position].detach().clone() for position in subject.arguments)
     with user_code("torch.func.grad"), seeded():
@@ -274,8 +264,7 @@ def _leaky(subject: Subject, wrong: Sequence[Answer]) -> Finding:
         subject,
         "leaky-guard",
         None,
-        f"once_differentiable does not guard every route: a second derivative comes out wrong by "
-        f"{'; '.join(routes)}",
+        f"once_differentiable does not guard every route: a second derivative comes out wrong by {'; '.join(routes)}",
         evidence={"routes": routes, "got": wrong[0].got, "expected": wrong[0].expected},
         advice="use gradsmith's guard (gs.Function or gs.op with once=True), which raises by every route",
     )

@@ -1,7 +1,7 @@
 """Asks: does the backward work for every size and rank that the forward accepts?
 
-Sizes become 1, 0 and one more; leading dimensions are added and left out. What the forward refuses is
-counted, not reported. Cannot see: sizes far from the given ones (tile sizes, integer overflow).
+Sizes become 1 and one more, the batch empty; leading dimensions are added and left out. What the forward
+refuses is counted, not reported. Cannot see: sizes far from the given ones (tile sizes, integer overflow).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from gradsmith.check.checks.returned import wrong_shape
+from gradsmith.check.deliberate import sort_out
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.judge import judge
@@ -36,6 +37,7 @@ class Broken:
 def check(subject: Subject) -> Iterator[Finding]:
     broken: dict[Any, list[Broken]] = {}
     refused = 0
+    mistaken = bool(sort_out(subject)[1])
     right = {position for position in subject.arguments if judge(subject, position).verdict == "right"}
     for label, inputs in (*resized(subject), *reranked(subject)):
         varied = subject.at(inputs, label)
@@ -44,6 +46,9 @@ def check(subject: Subject) -> Iterator[Finding]:
             continue
         subject.variations.append(label)
         for fault in _faults(varied, right):
+            if fault.argument is None and mistaken:
+                subject.refused.append(f"{label}: {fault.what}, which may follow from the wrong gradient")
+                continue
             broken.setdefault((fault.argument, fault.raised is None), []).append(fault)
     if refused:
         subject.variations.append(f"{refused} shapes that the forward refuses, left out")

@@ -106,7 +106,5 @@ def _unknown(subject: Subject, judgement: Judgement) -> Finding:
         name,
         f"the gradient for `{name}` could not be judged: {judgement.reason}",
         evidence={"oracle": judgement.oracle},
-        advice="give inputs at which the function is smooth"
-        if judgement.kink
-        else "give a reference= forward",
+        advice="give inputs at which the function is smooth" if judgement.kink else "give a reference= forward",
     )

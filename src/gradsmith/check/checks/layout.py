@@ -28,9 +28,7 @@ def _inputs(subject: Subject) -> Iterator[Finding]:
     if subject.random:
         subject.refused.append("layouts of the inputs: a random forward draws in the order of the memory")
         return
-    tensors = [
-        i for i, value in enumerate(subject.inputs) if isinstance(value, torch.Tensor) and value.numel() > 1
-    ]
+    tensors = [i for i, value in enumerate(subject.inputs) if isinstance(value, torch.Tensor) and value.numel() > 1]
     reported: set[int] = set()
     for name, lay_out in LAYOUTS.items():
         subject.variations.append(f"{name} inputs")
@@ -83,7 +81,7 @@ def _upstream(subject: Subject) -> Iterator[Finding]:
         same = [up.clone(memory_format=torch.contiguous_format) for up in values]
         expected = subject.backward(subject.base, same, retain_graph=True)
         try:
-            got = subject.backward(subject.base, values, retain_graph=True)
+            got = subject.backward(subject.base, values, retain_graph=True, as_is=True)
         except Raised as raised:
             what = f"the {raised}"
         else:
@@ -104,9 +102,7 @@ def _upstream(subject: Subject) -> Iterator[Finding]:
 
 def _expanded(tensor: torch.Tensor) -> torch.Tensor:
     """One value for all elements, stored once: what `sum().backward()` sends."""
-    return (
-        tensor.reshape(-1)[:1].reshape([1] * tensor.dim()).expand(tensor.shape) if tensor.numel() else tensor
-    )
+    return tensor.reshape(-1)[:1].reshape([1] * tensor.dim()).expand(tensor.shape) if tensor.numel() else tensor
 
 
 _SOURCE = {

@@ -31,19 +31,14 @@ def check(subject: Subject) -> Iterator[Finding]:
                 varied,
                 "gradient-count" if counted else "crash",
                 name,
-                f"without `{name}` the forward works and backward raises "
-                f"{type(failure.error).__name__}: {message}",
+                f"without `{name}` the forward works and backward raises {type(failure.error).__name__}: {message}",
                 evidence={"exception": str(failure.error)},
                 advice=f"use `{name}` only `if {name} is not None`, and return None for it otherwise",
                 raised=failure,
             )
             continue
         for position in varied.arguments:
-            if (
-                position != omitted
-                and judge(varied, position).verdict == "wrong"
-                and _right(subject, position)
-            ):
+            if position != omitted and judge(varied, position).verdict == "wrong" and _right(subject, position):
                 yield finding(
                     varied,
                     "gradient-wrong",

@@ -111,8 +111,7 @@ def _shape(subject: Subject, position: int, grad: torch.Tensor, *, repaired: boo
         subject,
         "gradient-shape",
         name,
-        f"backward returns a gradient of shape {list(grad.shape)} for `{name}` of shape {list(value.shape)}; "
-        f"{outcome}",
+        f"backward returns a gradient of shape {list(grad.shape)} for `{name}` of shape {list(value.shape)}; {outcome}",
         severity="warning" if harmless else "error",
         evidence={"got": list(grad.shape), "expected": list(value.shape)},
         advice=_shape_advice(grad, value, name),

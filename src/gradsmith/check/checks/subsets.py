@@ -51,9 +51,7 @@ def _subsets(arguments: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         yield from itertools.islice(itertools.combinations(arguments, size), 12)
 
 
-def _report(
-    subject: Subject, wanted: tuple[int, ...], position: int, what: str, raised: Raised | None
-) -> Finding:
+def _report(subject: Subject, wanted: tuple[int, ...], position: int, what: str, raised: Raised | None) -> Finding:
     names = ", ".join(f"`{subject.argument(i)}`" for i in wanted)
     return finding(
         subject,
