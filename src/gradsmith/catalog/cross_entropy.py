@@ -1,0 +1,197 @@
+"""Cross entropy of logits and targets: softmax minus target, over the number of targets."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gradsmith.define._private import functorch_active
+from gradsmith.define.op import op
+
+
+@op
+def cross_entropy(
+    logits: Tensor,
+    targets: Tensor,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """The loss of classification, with the results of `torch.nn.functional.cross_entropy`.
+
+    With logits z, p = softmax(z) and, for each row, target probabilities q and class weights w, the loss of a row is
+
+        l = -Σ_c w_c q_c log p_c,    log p_c = z_c - log Σ_k exp z_k
+
+    and since ∂(log p_c)/∂z_k = 1[c = k] - p_k,
+
+        ∂l/∂z_k = (Σ_c w_c q_c) p_k - w_k q_k
+
+    which for a class index y without weights is softmax minus one-hot, p_k - 1[k = y]. A class index is the distribution
+    q = (1-ε) 1[k = y] + ε/C with label smoothing ε over C classes, given probabilities t are q = (1-ε) t + ε/C. "mean"
+    divides by the number of rows; for class indices by Σ w_y over the rows that are not ignored. Further,
+
+        ∂l/∂t_k = -(1-ε) w_k log p_k        ∂l/∂w_k = -q_k log p_k, and -(∂D/∂w_k) l/D where "mean" divides by D
+
+    Args:
+        logits: (C,), (N, C) or (N, C, d1, …); a floating-point dtype. Of half and bfloat16 the softmax is taken in float32.
+        targets: class indices of the shape of logits without C, or probabilities of the shape of logits.
+        weight: (C,), a weight per class; or None.
+        ignore_index: rows with this target count nothing; for class indices only.
+        reduction: "none", "sum" or "mean".
+        label_smoothing: from 0 to 1.
+
+    Returns:
+        A scalar, or with reduction="none" one loss per row. "mean" over no rows is NaN, as torch has it, with the gradient 0.
+
+    Saves: logits, targets and weight, and no intermediate value: the softmax is taken again in the backward. torch saves
+    as many bytes and computes a new tensor of the size of logits for it. Source: Goodfellow, Bengio and Courville, Deep
+    Learning, section 6.2.2.3; label smoothing from https://arxiv.org/abs/1512.00567, section 7.
+
+    Raises RuntimeError or IndexError for shapes, dtypes and class indices that torch refuses, too.
+
+    >>> logits = torch.tensor([[0.2, 0.3, 0.9], [0.2, 0.3, 0.9]], requires_grad=True)
+    >>> loss = cross_entropy(logits, torch.tensor([0, 0]))
+    >>> loss, torch.autograd.grad(loss, logits)[0][0]
+    (tensor(1.4156, grad_fn=<cross_entropyBackward>), tensor([-0.3786,  0.1342,  0.2445]))
+    """
+    return functional.cross_entropy(
+        logits, targets, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing
+    )
+
+
+@cross_entropy.vjp("logits")
+def _for_logits(
+    grad: Tensor,
+    logits: Tensor,
+    targets: Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> Tensor:
+    dim = _class_dim(logits)
+    scale = _scale(grad, logits, targets, weight, ignore_index, reduction)
+    softmax = torch.softmax(logits, dim, dtype=scale.dtype)
+    if _is_distribution(logits, targets):
+        target = _weighted(_smoothed(targets, label_smoothing, dim), weight, dim)
+        return scale * (target.sum(dim, keepdim=True) * softmax - target)
+    labels, _ = _labels(targets, ignore_index, dim)
+    on_label = scale * (1 - label_smoothing)
+    if weight is not None:
+        on_label = on_label * weight[labels]
+    into = softmax if _may_overwrite() else None
+    if label_smoothing == 0:
+        gradient = torch.mul(softmax, on_label, out=into)
+    else:
+        on_all = _weighted(scale.expand_as(labels) * (label_smoothing / logits.shape[dim]), weight, dim)
+        total = on_label + on_all.expand_as(logits).sum(dim, keepdim=True)
+        gradient = torch.sub(torch.mul(softmax, total, out=into), on_all, out=into)
+    return torch.scatter_add(gradient, dim, labels, -on_label.to(gradient.dtype), out=into)
+
+
+@cross_entropy.vjp("targets")
+def _for_targets(
+    grad: Tensor,
+    logits: Tensor,
+    targets_shape: torch.Size,
+    weight: Tensor | None,
+    reduction: str,
+    label_smoothing: float,
+) -> Tensor:
+    """Reached by probabilities alone: class indices are integers and have no gradient."""
+    dim = _class_dim(logits)
+    rows = _per_row(grad, reduction, _count(targets_shape, dim), dim)
+    return _weighted(rows * ((label_smoothing - 1) * torch.log_softmax(logits, dim)), weight, dim)
+
+
+@cross_entropy.vjp("weight")
+def _for_weight(
+    grad: Tensor,
+    out: Tensor,
+    logits: Tensor,
+    targets: Tensor,
+    weight: Tensor,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> Tensor:
+    dim = _class_dim(logits)
+    scale = _scale(grad, logits, targets, weight, ignore_index, reduction)
+    one_hot = None
+    if _is_distribution(logits, targets):
+        target = targets
+    else:
+        labels, valid = _labels(targets, ignore_index, dim)
+        target = one_hot = torch.zeros_like(logits).scatter(dim, labels, valid.to(logits.dtype))
+    gradient = -scale * _smoothed(target, label_smoothing, dim) * torch.log_softmax(logits, dim)
+    if one_hot is not None and reduction == "mean":
+        gradient = gradient - scale * out * one_hot
+    return gradient.transpose(0, dim).flatten(1).sum(1) if gradient.dim() > 1 else gradient
+
+
+def _class_dim(logits: Tensor) -> int:
+    return 0 if logits.dim() == 1 else 1
+
+
+def _count(shape: torch.Size, dim: int) -> int:
+    """How many rows there are."""
+    return torch.Size([size for index, size in enumerate(shape) if index != dim]).numel()
+
+
+def _is_distribution(logits: Tensor, targets: Tensor) -> bool:
+    """Whether targets are probabilities; torch tells them by their shape, too."""
+    return targets.shape == logits.shape
+
+
+def _labels(targets: Tensor, ignore_index: int, dim: int) -> tuple[Tensor, Tensor]:
+    """Class indices in the dimension of the classes, 0 where a row is ignored; and which rows are not."""
+    labels = targets.long().unsqueeze(dim)
+    valid = labels != ignore_index
+    return torch.where(valid, labels, 0), valid
+
+
+def _scale(
+    grad: Tensor, logits: Tensor, targets: Tensor, weight: Tensor | None, ignore_index: int, reduction: str
+) -> Tensor:
+    """The upstream gradient of each row's loss before the reduction: in float32 or more, with one class.
+
+    In half or bfloat16 not even the number of rows could be told.
+    """
+    dim = _class_dim(logits)
+    upstream = grad.to(torch.promote_types(logits.dtype, torch.float32))
+    if _is_distribution(logits, targets):
+        return _per_row(upstream, reduction, _count(logits.shape, dim), dim)
+    labels, valid = _labels(targets, ignore_index, dim)
+    counts = valid.to(upstream.dtype) if weight is None else torch.where(valid, weight[labels].to(upstream.dtype), 0)
+    # Where all rows are ignored the mean is 0/0, but no logit has any part in it: the gradient is 0, as torch has it.
+    total = torch.where(valid.any(), counts.sum(), 1)
+    return torch.where(valid, _per_row(upstream, reduction, total, dim), 0)
+
+
+def _per_row(upstream: Tensor, reduction: str, total: Tensor | int, dim: int) -> Tensor:
+    if reduction == "none":
+        return upstream.unsqueeze(dim)
+    return upstream / total if reduction == "mean" else upstream
+
+
+def _smoothed(target: Tensor, label_smoothing: float, dim: int) -> Tensor:
+    if label_smoothing == 0:
+        return target
+    return (1 - label_smoothing) * target + label_smoothing / target.shape[dim]
+
+
+def _weighted(target: Tensor, weight: Tensor | None, dim: int) -> Tensor:
+    if weight is None:
+        return target
+    return target * weight.reshape(-1, *[1] * (target.dim() - dim - 1))
+
+
+def _may_overwrite() -> bool:
+    """Whether nothing keeps an intermediate value: not where the gradient is differentiated again.
+
+    Nor under vmap, where of a product only one factor may have the batch dimension.
+    """
+    return not torch.is_grad_enabled() and not functorch_active()
