@@ -94,9 +94,7 @@ class _Plugin:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if not self.finished:
-            terminalreporter.write_line(
-                "gradsmith: the run was stopped, and nothing was checked", yellow=True
-            )
+            terminalreporter.write_line("gradsmith: the run was stopped, and nothing was checked", yellow=True)
         elif not self.items:
             terminalreporter.write_line("gradsmith: the tests called no custom Function", yellow=True)
         for problem in self.recording.problems:

@@ -45,9 +45,7 @@ def commented(case: Case) -> list[Allowed]:
     found = []
     for number in _lines_at(place):
         if match := _COMMENT.search(linecache.getline(place.file, number)):
-            found.append(
-                _allowed(case.name, match["code"], match["reason"].strip(), f"{place.file}:{number}")
-            )
+            found.append(_allowed(case.name, match["code"], match["reason"].strip(), f"{place.file}:{number}"))
     return found
 
 
@@ -66,9 +64,7 @@ def configured(entries: Sequence[dict[str, Any]]) -> list[Allowed]:
     found = []
     for entry in entries:
         if set(entry) != {"function", "code", "reason"}:
-            raise Problem(
-                f"[[tool.gradsmith.allow]] takes function, code and reason, got {', '.join(sorted(entry))}"
-            )
+            raise Problem(f"[[tool.gradsmith.allow]] takes function, code and reason, got {', '.join(sorted(entry))}")
         found.append(_allowed(entry["function"], entry["code"], entry["reason"], "pyproject.toml"))
     return found
 

@@ -52,24 +52,14 @@ def _codes(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 @click.command(cls=_Command)
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET... [-- SCRIPT ARGUMENTS]")
 @click.option("--inputs", metavar="EXPR", help="Arguments for module:Name, as 'torch.randn(4, 3), 2.0'.")
-@click.option(
-    "--kwargs", metavar="EXPR", default="", help="Keyword arguments for it, as 'bias=None, eps=1e-5'."
-)
-@click.option(
-    "--only", metavar="CODE", multiple=True, callback=_codes, help="Look for this code; repeatable."
-)
-@click.option(
-    "--skip", metavar="CODE", multiple=True, callback=_codes, help="Leave this code out; repeatable."
-)
+@click.option("--kwargs", metavar="EXPR", default="", help="Keyword arguments for it, as 'bias=None, eps=1e-5'.")
+@click.option("--only", metavar="CODE", multiple=True, callback=_codes, help="Look for this code; repeatable.")
+@click.option("--skip", metavar="CODE", multiple=True, callback=_codes, help="Leave this code out; repeatable.")
 @click.option("--strict", is_flag=True, help="Let warnings fail the run, too.")
 @click.option("--format", "form", type=click.Choice(["text", *FORMATS]), default="text", show_default=True)
-@click.option(
-    "--output", type=FILE, metavar="FILE", help="Write the report there instead of standard output."
-)
+@click.option("--output", type=FILE, metavar="FILE", help="Write the report there instead of standard output.")
 @click.option("--html", type=FILE, metavar="FILE", help="Write the report as a web page, too.")
-@click.option(
-    "-v", "--verbose", is_flag=True, help="Show every script that reproduces a finding, and every note."
-)
+@click.option("-v", "--verbose", is_flag=True, help="Show every script that reproduces a finding, and every note.")
 @click.option("-j", "--jobs", type=click.IntRange(1), default=1, help="Check so many Functions at a time.")
 @click.option(
     "--budget",
@@ -77,9 +67,7 @@ def _codes(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
     metavar="SECONDS",
     help="For each Function and input.",
 )
-@click.option(
-    "--limit", type=click.IntRange(1), default=3, show_default=True, help="Different inputs a Function."
-)
+@click.option("--limit", type=click.IntRange(1), default=3, show_default=True, help="Different inputs a Function.")
 @click.option("--seed", type=int, help="Seed torch, NumPy and random first (module:Name: 0 by default).")
 @click.option("--baseline", type=FILE, metavar="FILE", help="Accept the findings that stand there.")
 @click.option("--write-baseline", type=FILE, metavar="FILE", help="Accept all findings: write them there.")
@@ -102,7 +90,7 @@ def check(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> No
     try:
         if options["write_baseline"] is not None:
             count = baseline.write(options["write_baseline"], results.report.findings)
-            click.echo(f"gradsmith: wrote {count} findings to {options['accept']}", err=True)
+            click.echo(f"gradsmith: wrote {count} findings to {options['write_baseline']}", err=True)
             sys.exit(2 if results.problems else 0)
         write(results, options["form"], options["output"], options["html"], verbose=options["verbose"])
     except Problem as problem:

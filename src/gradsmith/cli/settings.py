@@ -52,9 +52,7 @@ def read(directory: Path) -> dict[str, Any]:
 
 def _table(file: Path) -> dict[str, Any]:
     try:
-        table: dict[str, Any] = (
-            tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("gradsmith", {})
-        )
+        table: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("gradsmith", {})
     except (OSError, ValueError) as error:
         raise Problem(f"{file} cannot be read: {error}") from error
     return table

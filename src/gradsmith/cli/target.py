@@ -35,11 +35,7 @@ _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 def is_name(target: str) -> bool:
     """Whether TARGET is `package.module:Name`."""
     where, colon, name = target.partition(":")
-    return (
-        bool(colon)
-        and not Path(target).exists()
-        and bool(_DOTTED.fullmatch(where) and _DOTTED.fullmatch(name))
-    )
+    return bool(colon) and not Path(target).exists() and bool(_DOTTED.fullmatch(where) and _DOTTED.fullmatch(name))
 
 
 def programs(target: str) -> list[Program]:
@@ -77,11 +73,7 @@ def _modules(name: str) -> list[Program]:
         inside = pkgutil.walk_packages(spec.submodule_search_locations, f"{name}.", onerror=lambda _: None)
         found = sorted(entry.name for entry in inside if not entry.ispkg)
     main = f"{name}.__main__"
-    return (
-        [module(main)]
-        if main in found
-        else [module(entry) for entry in found] or [module(f"{name}.__init__")]
-    )
+    return [module(main)] if main in found else [module(entry) for entry in found] or [module(f"{name}.__init__")]
 
 
 def load(target: str) -> Callable[..., Any]:
@@ -96,18 +88,14 @@ def load(target: str) -> Callable[..., Any]:
             value: Any = importlib.import_module(where)
         except KeyboardInterrupt:
             raise
-        except (
-            BaseException
-        ) as error:  # The isolation boundary: a module may raise anything, `SystemExit` included.
+        except BaseException as error:  # The isolation boundary: a module may raise anything, `SystemExit` included.
             raise Problem(f"module {where} cannot be imported: {describe(error)}") from error
     for part in name.split("."):
         if not hasattr(value, part):
             raise Problem(f"{target}: {where} has no {name!r}{_suggestion(part, value)}")
         value = getattr(value, part)
     if not callable(value):
-        raise Problem(
-            f"{target} is a {type(value).__name__}, not a Function, an op, a module or another callable"
-        )
+        raise Problem(f"{target} is a {type(value).__name__}, not a Function, an op, a module or another callable")
     return value  # type: ignore[no-any-return]
 
 

@@ -36,11 +36,7 @@ def pairs(finding: Finding) -> list[tuple[str, str]]:
     if "oracle" in facts:
         found.append(("derivative from", _oracle(facts)))
     left_out = {MAP, "oracle", "oracle_error", *_COUNTS, *in_row}
-    found += [
-        (_words(name), plain(facts[name]))
-        for name in facts
-        if name not in left_out and facts[name] is not None
-    ]
+    found += [(_words(name), plain(facts[name])) for name in facts if name not in left_out and facts[name] is not None]
     return found
 
 
@@ -59,17 +55,13 @@ def _counts(facts: dict[str, Any]) -> str:
         return ""
     wrong, looked_at, total = (facts[name] for name in _COUNTS)
     of_all = f"{wrong:,} of {total:,} elements"
-    return (
-        of_all if looked_at == total else f"{wrong:,} of the {looked_at:,} elements looked at, of {total:,}"
-    )
+    return of_all if looked_at == total else f"{wrong:,} of the {looked_at:,} elements looked at, of {total:,}"
 
 
 def _oracle(facts: dict[str, Any]) -> str:
     name = str(facts["oracle"])
     error = facts.get("oracle_error")
-    return _ORACLES.get(name, name) + (
-        f", known to {error:.1g}" if isinstance(error, float) and error else ""
-    )
+    return _ORACLES.get(name, name) + (f", known to {error:.1g}" if isinstance(error, float) and error else "")
 
 
 def _words(name: str) -> str:

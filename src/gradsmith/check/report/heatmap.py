@@ -28,14 +28,8 @@ class HeatMap:
     @property
     def described(self) -> str:
         """What the picture shows, for those who do not see it."""
-        pooled = (
-            ""
-            if self.pooled == (1, 1)
-            else f"; a cell shows the worst of {self.pooled[0]} x {self.pooled[1]}"
-        )
-        return (
-            f"relative error over shape {self.shape}: {self.wrong:,} of {self.total:,} elements wrong{pooled}"
-        )
+        pooled = "" if self.pooled == (1, 1) else f"; a cell shows the worst of {self.pooled[0]} x {self.pooled[1]}"
+        return f"relative error over shape {self.shape}: {self.wrong:,} of {self.total:,} elements wrong{pooled}"
 
 
 def heat_map(errors: Any) -> HeatMap:
@@ -50,8 +44,7 @@ def heat_map(errors: Any) -> HeatMap:
     down, across = math.ceil(len(grid) / MOST) or 1, math.ceil(columns / MOST) or 1
     rows = tuple(
         tuple(
-            _worst([row[left : left + across] for row in grid[top : top + down]])
-            for left in range(0, columns, across)
+            _worst([row[left : left + across] for row in grid[top : top + down]]) for left in range(0, columns, across)
         )
         for top in range(0, len(grid), down)
     )

@@ -34,9 +34,7 @@ def _suite(outcome: Outcome, failing: tuple[str, ...]) -> ElementTree.Element:
     for finding in outcome.report.findings:
         if finding.severity in failing:
             case = _case(suite, _name(finding))
-            failure = ElementTree.SubElement(
-                case, "failure", type=finding.code, message=_clean(finding.message)
-            )
+            failure = ElementTree.SubElement(case, "failure", type=finding.code, message=_clean(finding.message))
             failure.text = _clean(_details(finding))
         else:
             remarks.append(f"{finding.severity}: {_name(finding)}: {finding.message}")

@@ -48,9 +48,7 @@ def show(results: Results, console: Console, *, verbose: bool = False) -> None:
 
 def summary(outcomes: Sequence[Outcome]) -> Table:
     """A row a Function: how it stands, on how many inputs, how many checks, how long it took."""
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False
-    )
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
     table.add_column("function", overflow="fold")
     table.add_column("status", overflow="fold")
     table.add_column("checks", justify="right")
@@ -70,9 +68,7 @@ def summary(outcomes: Sequence[Outcome]) -> Table:
 
 
 def _finding(finding: Finding, verbose: bool) -> ConsoleRenderable:
-    about = (
-        finding.function if finding.argument is None else f"{finding.function}, argument {finding.argument}"
-    )
+    about = finding.function if finding.argument is None else f"{finding.function}, argument {finding.argument}"
     head = Text.assemble(
         (f"{finding.severity}[{finding.code}]", STYLES[finding.severity]),
         " in ",

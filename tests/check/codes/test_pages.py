@@ -1,0 +1,99 @@
+"""Every finding code has a page, and what the page shows is so: its examples are run and checked."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from gradsmith.check.battery import check
+from gradsmith.check.checks import CODES
+from gradsmith.check.codes import CodeError, codes, near, page, pages
+from gradsmith.check.findings import severity_of
+
+DESIGN = Path(__file__).parents[3] / "docs" / "design.md"
+
+# Pages whose bad example is not found yet, and why. The tests are strict: what comes to be found must leave this list.
+NOT_YET = {
+    **dict.fromkeys(
+        ("compile-wrong", "jvp-wrong", "vmap-wrong", "low-precision", "needless-save", "framework-bug"),
+        "no check looks for it",
+    ),
+    **dict.fromkeys(("no-compile", "no-jvp", "no-vmap"), "no check looks for it"),
+    "gradient-conjugate": "found, and named gradient-wrong: under a complex upstream the conjugate does not show",
+    "nondeterministic": "the backward is run from the random state of the forward, so it draws the same numbers again",
+    "not-smooth-here": "judged close by instead, away from the kink, and nothing is said",
+}
+# Pages whose repair needs a part of the library that is not there yet.
+NO_REPAIR_YET = {
+    "surrogate-gradient": "needs gs.straight_through",
+    "gradient-modifier": "needs gs.surrogate",
+}
+
+
+def run(source):
+    """What a block leaves: the function to check, and its inputs."""
+    torch.manual_seed(0)
+    names = {"__name__": "example"}
+    exec(compile(source, "<example>", "exec"), names)
+    functions = [
+        value for value in names.values() if isinstance(value, type) and issubclass(value, torch.autograd.Function)
+    ]
+    return names["fn"] if "fn" in names else functions[-1], names["inputs"]
+
+
+def test_the_pages_are_those_of_the_table_in_the_design():
+    table = DESIGN.read_text().partition("## The finding codes")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert set(re.findall(r"`([a-z-]+)`", " ".join(rows))) == set(codes())
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_code_that_a_check_gives_has_a_page_of_its_severity(code):
+    assert page(code).severity == severity_of(code)
+
+
+@pytest.mark.parametrize("code", codes())
+def test_a_page_says_what_it_means_in_a_line_and_where_the_rule_comes_from(code):
+    entry = page(code)
+    assert 20 < len(entry.summary) <= 75
+    assert "## Where the rule comes from" in entry.text
+    assert max(map(len, entry.text.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("code", codes())
+def test_the_bad_example_is_found(code, request):
+    if code in NOT_YET:
+        request.applymarker(pytest.mark.xfail(strict=True, reason=NOT_YET[code]))
+    function, inputs = run(page(code).block("bad"))
+    assert check(function, inputs, only=code).codes == (code,)
+
+
+@pytest.mark.parametrize("code", codes())
+def test_the_repaired_example_gives_nothing_worse_than_a_note(code, request):
+    if code in NO_REPAIR_YET:
+        request.applymarker(pytest.mark.xfail(strict=True, reason=NO_REPAIR_YET[code]))
+    function, inputs = run(page(code).block("good"))
+    report = check(function, inputs)
+    assert [f for f in report.findings if f.severity != "note"] == []
+    assert code not in report.codes
+
+
+def test_errors_come_first_then_warnings_then_notes():
+    severities = [entry.severity for entry in pages().values()]
+    assert severities == sorted(severities, key=["error", "warning", "note"].index)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("gradient_sign", "gradient-sign"), ("Gradient-Scale", "gradient-scale"), ("vmap", "vmap-wrong")],
+)
+def test_what_was_meant_is_suggested(written, meant):
+    assert near(written)[0] == meant
+
+
+def test_an_unknown_code_names_the_nearest():
+    with pytest.raises(CodeError, match="unknown code 'gradient-sgn': did you mean gradient-sign"):
+        page("gradient-sgn")

@@ -1,0 +1,106 @@
+"""`pytest --gradsmith` on somebody's project: their tests as they are, and an item more for each Function."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.fixture
+def project(pytester):
+    """A project with a right and a wrong Function, and tests that call them and see nothing."""
+    source = "import torch\n"
+    for name, sign in (("Right", ""), ("Wrong", "-")):
+        source += textwrap.dedent(f"""
+            class {name}(torch.autograd.Function):
+                @staticmethod
+                def forward(ctx, x):
+                    ctx.save_for_backward(x)
+                    return x * x
+
+                @staticmethod
+                def backward(ctx, grad):
+                    (x,) = ctx.saved_tensors
+                    return {sign}2 * grad * x
+            """)
+    pytester.makepyfile(layers=source)
+    return pytester
+
+
+def calls(pytester, *names):
+    tests = "".join(
+        f"def test_{name.lower()}():\n    {name}.apply(torch.full((3,), 0.7, requires_grad=True)).sum().backward()\n"
+        for name in names
+    )
+    pytester.makepyfile(test_layers=f"import torch\nfrom layers import Right, Wrong\n{tests}\ndef test_nothing(): pass")
+
+
+def run(pytester, *arguments):
+    return pytester.runpytest_subprocess("-p", "gradsmith.pytest_plugin", "-p", "no:randomly", *arguments)
+
+
+def test_a_wrong_function_fails_the_run_with_its_report(project):
+    calls(project, "Right", "Wrong")
+    result = run(project, "--gradsmith")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=4, failed=1)
+    result.stdout.fnmatch_lines(
+        ["*error[[]gradient-sign] in Wrong, argument x", "FAILED gradsmith::Wrong - 1 error: gradient-sign"]
+    )
+
+
+def test_right_functions_are_passing_items(project):
+    calls(project, "Right")
+    result = run(project, "--gradsmith", "-v")
+    assert result.ret == pytest.ExitCode.OK
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["*gradsmith::Right PASSED*100%*"])
+
+
+def test_without_the_flag_nothing_is_checked(project):
+    calls(project, "Wrong")
+    result = run(project)
+    assert result.ret == pytest.ExitCode.OK
+    result.assert_outcomes(passed=2)
+
+
+def test_tests_that_call_no_function_are_told_so(project):
+    calls(project)
+    result = run(project, "--gradsmith")
+    assert result.ret == pytest.ExitCode.OK
+    result.stdout.fnmatch_lines(["gradsmith: the tests called no custom Function"])
+
+
+def test_a_run_that_stops_early_says_that_nothing_was_checked(project):
+    calls(project, "Wrong")
+    project.makepyfile(test_a="def test_fails(): assert False")
+    result = run(project, "--gradsmith", "-x")
+    result.stdout.fnmatch_lines(["gradsmith: the run was stopped, and nothing was checked"])
+
+
+def test_settings_and_comments_of_the_project_hold(project):
+    calls(project, "Wrong")
+    project.makepyprojecttoml('[tool.gradsmith]\nskip = ["gradient-sign"]')
+    run(project, "--gradsmith").assert_outcomes(passed=3)
+    project.makepyprojecttoml("[tool.gradsmith]\nstrickt = true")
+    result = run(project, "--gradsmith")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*unknown setting tool.gradsmith.strickt*"])
+
+
+def test_a_function_that_several_workers_met_is_one_item(project):
+    calls(project, "Right", "Wrong")
+    project.makepyfile(test_more="from test_layers import test_right, test_wrong")
+    result = run(project, "--gradsmith", "-n", "2", "-p", "xdist")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=6, failed=1)
+    result.stdout.fnmatch_lines(["FAILED gradsmith::Wrong - 1 error: gradient-sign"])
+
+
+def test_the_items_stand_in_junit_xml(project):
+    calls(project, "Wrong")
+    run(project, "--gradsmith", "--junitxml=out.xml")
+    assert 'classname="gradsmith" name="Wrong"' in (project.path / "out.xml").read_text()
