@@ -12,3 +12,5 @@ from gradsmith.define.keep import constant as constant
 from gradsmith.define.keep import keep as keep
 from gradsmith.define.op import Op as Op
 from gradsmith.define.op import op as op
+from gradsmith.define.opaque import Opaque as Opaque
+from gradsmith.define.opaque import opaque as opaque

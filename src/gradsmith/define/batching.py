@@ -48,7 +48,7 @@ class Batched(Primitive):
     """`inner` over a batch: each argument has its batch along `in_dims`, each output and residual along 0."""
 
     def __init__(self, inner: Primitive, in_dims: tuple[int | None, ...], randomness: str) -> None:
-        super().__init__(inner.name, inner.argument_names, inner.once, inner.traceable)
+        super().__init__(inner.name, inner.argument_names, inner.once)
         self.inner, self.in_dims, self.randomness = inner, in_dims, randomness
 
     def forward(self, args: Values, needs: Needs | None) -> Tensor | Returned:

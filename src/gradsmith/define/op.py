@@ -18,6 +18,7 @@ from gradsmith.define.formula import (
     read_jvp,
 )
 from gradsmith.define.keep import residual_names
+from gradsmith.define.opaque import Opaque
 from gradsmith.define.origin import Origin
 from gradsmith.define.precision import Cast
 from gradsmith.define.signature import read_signature
@@ -46,7 +47,6 @@ class Op(Generic[P, R]):
         name: str | None = None,
         declared: str | None = None,
         surrogate: Rule | None = None,
-        traceable: bool = True,
     ) -> None:
         self.name = name or _name_of(forward, formulas)
         self.forward = forward
@@ -59,7 +59,7 @@ class Op(Generic[P, R]):
             tuple(outputs or ()),
             tuple(n for n in found if n not in reserved),
         )
-        self._once, self._cast, self._traceable = once, cast, traceable
+        self._once, self._cast = once, cast
         self._declared, self._surrogate = declared, surrogate
         self._formulas: list[Formula] = []
         self._zero: set[str] = set()
@@ -149,10 +149,11 @@ class Op(Generic[P, R]):
             jvp=self._jvp,
             vmap=self._vmap,
             once=self._once,
-            traceable=self._traceable,
         )
         self._forms: dict[tuple[tree.Structure, ...], Form] = {}
         self._simple = self._form((tree.LEAF,) * len(self._signature.names))
+        if isinstance(self.forward, Opaque) and not self._once:
+            self.forward.differentiate(self._simple.primitive)
 
     # ---- calls -------------------------------------------------------------------------------------------------
 

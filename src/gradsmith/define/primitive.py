@@ -128,7 +128,6 @@ class Primitive(ABC):
     name: str
     argument_names: tuple[str, ...]  # one per flat argument: "weight", "params['w']"
     once: bool = False  # refuse to differentiate the gradients
-    traceable: bool = True  # autograd can see through the forward
     missing: tuple[int, ...] = ()  # arguments for which no gradient is known: to ask for it is an error
     plans: dict[Any, Any] = field(default_factory=dict, repr=False)  # what was worked out once for this primitive
 

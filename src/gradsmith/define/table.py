@@ -45,7 +45,6 @@ class Table:
     jvp: Formula | None
     vmap: Callable[..., Any] | None
     once: bool
-    traceable: bool
 
 
 class TablePrimitive(Primitive):
@@ -55,7 +54,7 @@ class TablePrimitive(Primitive):
         names = [
             path for s, name in zip(structures, table.signature.names, strict=True) for path in tree.paths(s, name)
         ]
-        super().__init__(table.name, tuple(names), table.once, table.traceable)
+        super().__init__(table.name, tuple(names), table.once)
         self.table, self.structures = table, structures
         self.flat = all(structure == tree.LEAF for structure in structures)
         self.positions = _ranges(table.signature.names, structures)
