@@ -18,7 +18,8 @@ def square():
 class Base(Function):
     @staticmethod
     def forward(ctx, input, weight, bias=None):
-        ctx.save_for_backward(input, weight, bias)
+        ctx.save_for_backward(input, weight)
+        ctx.has_bias = bias is not None
         out = input @ weight.mT
         return out if bias is None else out + bias
 
@@ -27,13 +28,13 @@ class Base(Function):
 class Linear(Base):
     @staticmethod
     def backward(ctx, grad):
-        input, weight, bias = ctx.saved_tensors
+        input, weight = ctx.saved_tensors
         need = ctx.needs_input_grad
         rows = grad.reshape(-1, grad.shape[-1])
         return (
             grad @ weight if need[0] else None,
             rows.mT @ input.reshape(-1, input.shape[-1]) if need[1] else None,
-            rows.sum(0) if bias is not None and need[2] else None,
+            rows.sum(0) if ctx.has_bias and need[2] else None,
         )
 
 
@@ -47,6 +48,12 @@ class SqueezedBias(Base):
 
 @fault("crash", inputs=layer, argument="bias")
 class BiasAlways(Base):
+    @staticmethod
+    def forward(ctx, input, weight, bias=None):
+        out = Base.forward(ctx, input, weight, bias)
+        ctx.save_for_backward(input, weight, bias)
+        return out
+
     @staticmethod
     def backward(ctx, grad):
         input, weight, bias = ctx.saved_tensors
@@ -146,7 +153,7 @@ class NeedsShifted(Base):
 
     @staticmethod
     def backward(ctx, grad):
-        input, weight, _bias = ctx.saved_tensors
+        input, weight = ctx.saved_tensors
         need = (*ctx.needs_input_grad[1:], ctx.needs_input_grad[0])
         rows = grad.reshape(-1, grad.shape[-1])
         return (
@@ -160,12 +167,12 @@ class NeedsShifted(Base):
 class AllGradientsAlways(Base):
     @staticmethod
     def backward(ctx, grad):
-        input, weight, bias = ctx.saved_tensors
+        input, weight = ctx.saved_tensors
         rows = grad.reshape(-1, grad.shape[-1])
         return (
             grad @ weight,
             rows.mT @ input.reshape(-1, input.shape[-1]),
-            rows.sum(0) if bias is not None else None,
+            rows.sum(0) if ctx.has_bias else None,
         )
 
 
@@ -173,12 +180,12 @@ class AllGradientsAlways(Base):
 class TwoDimensionsOnly(Base):
     @staticmethod
     def backward(ctx, grad):
-        input, weight, bias = ctx.saved_tensors
+        input, weight = ctx.saved_tensors
         need = ctx.needs_input_grad
         return (
             grad.mm(weight) if need[0] else None,
             grad.t().mm(input) if need[1] else None,
-            grad.sum(0) if bias is not None and need[2] else None,
+            grad.sum(0) if ctx.has_bias and need[2] else None,
         )
 
 

@@ -106,7 +106,9 @@ def check_case(
     skipped: list[Skipped] = []
     checked: list[Checked] = []
     for name, entry in chosen.items():
-        reason = _unfit(subject, entry) or ("budget spent" if deadline and time.monotonic() > deadline else "")
+        reason = _unfit(subject, entry, only is not None) or (
+            "budget spent" if deadline and time.monotonic() > deadline else ""
+        )
         if reason:
             skipped.append(Skipped(case.name, name, reason))
             continue
@@ -230,8 +232,10 @@ def _known(codes: Iterable[str] | str) -> set[str]:
     return names
 
 
-def _unfit(subject: Subject, entry: Check) -> str:
-    """Why a check makes no sense here, or nothing."""
+def _unfit(subject: Subject, entry: Check, named: bool) -> str:
+    """Why a check makes no sense here, or nothing; `named` is whether codes were asked for by name."""
+    if entry.on_request and not named:
+        return f"costs seconds; asked only where it is named: only={entry.codes[0]!r}"
     if entry.needs == "nothing":
         return ""
     if entry.needs == "backward" and subject.failure is not None:

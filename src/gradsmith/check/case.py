@@ -51,7 +51,7 @@ class Case:
             kwargs=kwargs,
             name=str(getattr(plan, "name", function_class.__name__)),
             argument_names=_padded(names, len(inputs)),
-            reference=reference or getattr(function_class, "reference", None),
+            reference=reference or getattr(plan, "surrogate", None) or getattr(function_class, "reference", None),
             function_class=function_class,
         )
 

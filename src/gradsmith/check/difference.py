@@ -66,7 +66,7 @@ def ladder(
         right, left = moved[0] / h, moved[1] / h
         still = still + 1 if moved == (0.0, 0.0, 0.0) else 0
         if still >= 3 and level <= COARSE:
-            return Estimate(0.0, 0.0, 0.0, 0.0, constant=True)
+            return Estimate(0.0, noise / h, 0.0, 0.0, constant=True)
         new = _extrapolate(row, (right + left) / 2)
         # One-sided slopes that do not approach each other: a kink, or rounding; either way not known better
         # than that.

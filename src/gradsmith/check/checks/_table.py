@@ -7,19 +7,25 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gradsmith.check.checks import (
+    batching,
+    compiled,
     crash,
     double_backward,
     edge_shape,
+    forward_mode,
     gradient,
     layout,
     mutation,
+    needless_save,
     optional,
+    precision,
     returned,
     saves,
     state,
     subsets,
     tracking,
     undefined,
+    values,
 )
 from gradsmith.check.finding import Finding
 from gradsmith.check.subject import Subject
@@ -35,6 +41,7 @@ class Check:
     run: Callable[[Subject], Iterator[Finding]]
     needs: Needs = "backward"
     compares: bool = True  # one call with another: only where forward and backward repeat themselves
+    on_request: bool = False  # costs seconds: asked only where one of its codes is named in `only`
 
 
 CHECKS: dict[str, Check] = {
@@ -51,6 +58,12 @@ CHECKS: dict[str, Check] = {
     "undefined": Check(undefined.CODES, undefined.check),
     "mutation": Check(mutation.CODES, mutation.check, needs="forward", compares=False),
     "saves": Check(saves.CODES, saves.check),
+    "needless-save": Check(needless_save.CODES, needless_save.check),
+    "values": Check(values.CODES, values.check),
+    "precision": Check(precision.CODES, precision.check),
+    "forward-mode": Check(forward_mode.CODES, forward_mode.check),
+    "vmap": Check(batching.CODES, batching.check),
+    "compile": Check(compiled.CODES, compiled.check, on_request=True),
 }
 
 CODES: tuple[str, ...] = tuple(dict.fromkeys(code for check in CHECKS.values() for code in check.codes))

@@ -72,7 +72,6 @@ def _what_is(subject: Subject, run: Pass, tensor: torch.Tensor) -> str:
 def _leaks(subject: Subject) -> bool:
     """Whether an output outlives its last reference."""
     enabled = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         run = subject.forward()

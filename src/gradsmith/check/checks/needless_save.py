@@ -1,0 +1,115 @@
+"""Asks: is every saved tensor needed?
+
+Each saved tensor is handed back with other values: where no gradient notices, it was saved for nothing. Two
+saved copies of the same values are one too many. Cannot see: what could be saved smaller, or is needed for
+some gradients only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from gradsmith.check.finding import Finding
+from gradsmith.check.findings import finding
+from gradsmith.check.subject import Pass, Raised, Subject, same_values
+from gradsmith.check.tree import is_float
+
+CODES = ("needless-save",)
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    if subject.case.function_class is None:
+        return
+    saved, run = _saved(subject)
+    needless = [
+        (place, tensor) for place, tensor in enumerate(saved) if tensor.numel() > 1 and _unused(subject, place, tensor)
+    ]
+    if needless:
+        size = sum(tensor.numel() * tensor.element_size() for _, tensor in needless)
+        what = ", ".join(_name(subject, run, tensor) for _, tensor in needless)
+        yield _report(subject, f"{what}, saved for backward and not used there", size)
+        return
+    for first, tensor in enumerate(saved):
+        for other in saved[first + 1 :]:
+            if _copies(tensor, other):
+                size = tensor.numel() * tensor.element_size()
+                yield _report(subject, f"a copy of {_name(subject, run, tensor)}, saved beside it", size)
+                return
+
+
+def _saved(subject: Subject) -> tuple[list[torch.Tensor], Pass]:
+    saved: list[torch.Tensor] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        saved.append(tensor)
+        return tensor.detach()
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        run = subject.forward()
+    return saved, run
+
+
+def _unused(subject: Subject, place: int, tensor: torch.Tensor) -> bool:
+    """Whether the gradients are the same with other values in the place of the saved ones."""
+    return all(_blind_to(subject, place, change(tensor.detach())) for change in _changes(tensor))
+
+
+def _changes(tensor: torch.Tensor) -> list[Any]:
+    if is_float(tensor):
+        return [lambda t: torch.full_like(t, torch.nan), lambda t: -1.7 * t - 0.3]
+    if tensor.dtype == torch.bool:
+        return [torch.logical_not]
+    return [torch.zeros_like, lambda t: t.flip(0) if t.dim() else t]
+
+
+def _blind_to(subject: Subject, place: int, other: torch.Tensor) -> bool:
+    counter = iter(range(1_000_000))
+
+    def pack(tensor: torch.Tensor) -> tuple[int, torch.Tensor]:
+        return next(counter), tensor.detach()
+
+    def unpack(packed: tuple[int, torch.Tensor]) -> torch.Tensor:
+        return other if packed[0] == place else packed[1]
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        run = subject.forward()
+    try:
+        grads = subject.backward(run, subject.base_upstream)
+    except Raised:
+        return False
+    return same_values(subject.base_grads, grads, subject.tolerance.exact)
+
+
+def _copies(tensor: torch.Tensor, other: torch.Tensor) -> bool:
+    return (
+        tensor.numel() > 1
+        and tensor.data_ptr() != other.data_ptr()
+        and tensor.shape == other.shape
+        and tensor.dtype == other.dtype
+        and torch.equal(tensor.detach(), other.detach())
+    )
+
+
+def _name(subject: Subject, run: Pass, tensor: torch.Tensor) -> str:
+    for position, value in enumerate(run.given):
+        if isinstance(value, torch.Tensor) and value.data_ptr() == tensor.data_ptr():
+            return f"`{subject.argument(position)}`"
+    for out in run.outputs:
+        if isinstance(out, torch.Tensor) and out.data_ptr() == tensor.data_ptr():
+            return "the output"
+    return f"an intermediate of shape {list(tensor.shape)}"
+
+
+def _report(subject: Subject, what: str, size: int) -> Finding:
+    return finding(
+        subject,
+        "needless-save",
+        None,
+        f"{size} bytes are kept for nothing: {what}",
+        evidence={"bytes": size},
+        advice="save only what backward reads",
+        where="forward",
+    )
