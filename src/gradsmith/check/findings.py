@@ -50,7 +50,7 @@ def finding(
         message=message,
         evidence=facts,
         advice=advice,
-        reproduce=script(subject, argument, show) if severity == "error" else "",
+        reproduce=script(subject, argument, show, facts.get("element")) if severity == "error" else "",
         location=location or subject.case.location(where, argument),
     )
 

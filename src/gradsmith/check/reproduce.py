@@ -6,6 +6,7 @@ import inspect
 import re
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from gradsmith.check.subject import SEED, Raised, Subject
 LITERAL = 64  # tensors of up to so many elements are written out
 
 
-def script(subject: Subject, argument: str | None, show: str | None = None) -> str:
+def script(
+    subject: Subject, argument: str | None, show: str | None = None, element: Sequence[int] | None = None
+) -> str:
     """The script: import, inputs, call, and `show` (else the gradient of `argument` beside a central
     difference).
 
-    Within `show`, `{call}` is the call and `{inputs}` the names of its arguments.
+    `element` is one that must be among those shown. Within `show`, `{call}` is the call and `{inputs}` the
+    names of its arguments.
     """
     names = variable_names(subject)
     lines = ["import torch", *import_lines(subject), ""]
@@ -35,7 +39,7 @@ def script(subject: Subject, argument: str | None, show: str | None = None) -> s
     if show is not None:
         lines += [show.replace("{call}", call).replace("{inputs}", ", ".join(names)).replace("{function}", called)]
     else:
-        lines += _gradient_lines(subject, argument, names, called, keywords)
+        lines += _gradient_lines(subject, argument, names, called, keywords, element)
     return "\n".join(lines) + "\n"
 
 
@@ -125,8 +129,18 @@ def _literal(value: torch.Tensor) -> str:
     return text.replace("nan", "float('nan')").replace("inf", "float('inf')")
 
 
-def _gradient_lines(subject: Subject, argument: str | None, names: list[str], called: str, keywords: str) -> list[str]:
-    position = subject.case.argument_names.index(argument) if argument in subject.case.argument_names else None
+def _gradient_lines(
+    subject: Subject,
+    argument: str | None,
+    names: list[str],
+    called: str,
+    keywords: str,
+    element: Sequence[int] | None,
+) -> list[str]:
+    known = argument in subject.case.argument_names
+    position = subject.case.argument_names.index(argument) if argument is not None and known else None
+    if position is not None and not subject.needs[position]:
+        position = None
     try:
         places = differentiable_places(subject)
         single = len(subject.base.outputs) == 1
@@ -152,6 +166,8 @@ def _gradient_lines(subject: Subject, argument: str | None, names: list[str], ca
     over = "0" if single else f"{list(places)}"
     h = "1e-6" if subject.dtype == torch.float64 else "1e-2"
     loop = "[0]" if single else over
+    complex_valued = subject.inputs[position].is_complex()
+    axis, part = ("1j", ".imag") if complex_valued else ("1", "")
     return [
         *lines,
         f"(grad,) = torch.autograd.grad(outputs, [{name}], upstream, allow_unused=True)",
@@ -162,14 +178,24 @@ def _gradient_lines(subject: Subject, argument: str | None, names: list[str], ca
         "",
         f"h = {h}  # one element at a time: what backward says, and a central difference",
         "with torch.no_grad():",
-        f"    for k in range(min({name}.numel(), 64)):",
+        f"    for k in {_shown(subject.inputs[position], element)}:",
         f"        u = torch.zeros_like({name}).reshape(-1)",
-        "        u[k] = 1",
+        f"        u[k] = {axis}",
         f"        u = u.reshape({name}.shape)",
         "        torch.manual_seed(0)",
         f"        ahead = weighted({called}({plus}{keywords}))",
         "        torch.manual_seed(0)",
         f"        behind = weighted({called}({minus}{keywords}))",
         "        slope = ((ahead - behind) / (2 * h)).item()",
-        "        print(k, 'backward:', grad.reshape(-1)[k].item(), 'difference:', slope)",
+        f"        print(k, 'backward:', grad.reshape(-1)[k]{part}.item(), 'difference:', slope)",
     ]
+
+
+def _shown(value: torch.Tensor, element: Sequence[int] | None) -> str:
+    """The elements to print: all of a small tensor, else a few and the one in question."""
+    if value.numel() <= LITERAL:
+        return f"range({value.numel()})"
+    flat = 0
+    for index, size in zip(element or (), value.shape, strict=False):
+        flat = flat * size + index
+    return str(sorted({0, 1, 2, flat}))
