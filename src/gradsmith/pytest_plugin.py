@@ -112,7 +112,7 @@ class _Plugin:
         except Problem as problem:
             raise pytest.UsageError(str(problem)) from problem
         strict = given.get("strict", False)
-        return [_item(self.accepted.apply(outcome), strict=strict) for outcome in check_all(jobs, options)]
+        return [_item(self.accepted.apply(outcome), strict=strict) for _, outcome in check_all(jobs, options)]
 
     def _report(self, item: Item) -> None:
         """Show `item` as pytest shows a test; counts, summary, exit status and junitxml follow from that."""

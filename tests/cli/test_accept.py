@@ -30,6 +30,23 @@ def test_a_comment_on_the_line_of_the_class_does_the_same(gradsmith, write):
     assert gradsmith("check", "a.py").exit_code == 0
 
 
+def test_a_comment_above_an_op_does_the_same(gradsmith, write):
+    op = """
+        import torch, gradsmith as gs
+        # gradsmith: allow gradient-sign on purpose
+        @gs.op(
+            x=lambda grad, x: -2 * grad * x,
+        )
+        def square(x):
+            return x * x
+        square(torch.full((3,), 0.7, requires_grad=True))
+        """
+    write("a.py", op)
+    result = gradsmith("check", "a.py")
+    assert "gradient-sign: allowed in" in " ".join(result.stdout.split())
+    assert result.exit_code == 0
+
+
 def test_a_comment_accepts_no_other_code(gradsmith, write):
     commented(write, "# gradsmith: allow gradient-scale on purpose")
     assert gradsmith("check", "a.py").exit_code == 1

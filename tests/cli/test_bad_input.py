@@ -96,6 +96,28 @@ def test_a_script_without_a_custom_function(gradsmith, write):
     assert line == "gradsmith: a.py called no custom Function, so there is nothing to check"
 
 
+def test_a_script_that_defines_a_function_and_calls_none_names_it(gradsmith, write):
+    write("a.py", "wrong")
+    line = only_line(gradsmith("check", "a.py"))
+    assert line == "gradsmith: a.py called no custom Function (it defines Wrong), so there is nothing to check"
+
+
+def test_inputs_for_a_script_are_refused(gradsmith, write):
+    write("a.py", "wrong", CALL_WRONG)
+    result = gradsmith("check", "a.py", "--inputs", "torch.ones(3)")
+    assert result.exit_code == 2
+    assert "--inputs and --kwargs are for package.module:Name" in result.stderr
+
+
+def test_an_interruption_starts_no_further_script(gradsmith, write):
+    write("a/one.py", "wrong", CALL_WRONG, "raise KeyboardInterrupt")
+    write("a/two.py", "print('started')")
+    result = gradsmith("check", "a", "a/two.py")
+    assert only_line(result) == "gradsmith: a/one.py was interrupted"
+    assert "started" not in result.stdout
+    assert "error[gradient-sign] in Wrong" in result.stdout
+
+
 def test_a_directory_without_python_files(gradsmith, directory):
     (directory / "empty").mkdir()
     assert only_line(gradsmith("check", "empty")) == "gradsmith: empty contains no Python file"

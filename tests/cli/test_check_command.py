@@ -209,3 +209,34 @@ def test_help_says_what_a_target_is_and_what_the_exit_status_means(gradsmith, op
     text = " ".join(gradsmith("check", option).stdout.split())
     assert "A TARGET is a script" in text
     assert "Exit status: 0 nothing wrong, 1 errors found, 2 something could not be run." in text
+
+
+def test_what_is_defined_and_never_called_is_listed_as_not_checked(gradsmith, write):
+    write("a.py", "right", "wrong", CALL_RIGHT)
+    result = gradsmith("check", "a.py")
+    assert result.exit_code == 0
+    assert any(row.split()[:3] == ["Wrong", "not", "checked"] for row in result.stdout.splitlines())
+    assert "1 function: 0 errors" in result.stdout
+    assert "Wrong  every check: the program defines it and never calls it" in result.stdout
+
+
+def test_a_base_class_is_called_where_a_derived_one_is(gradsmith, write):
+    write("a.py", "right", "class Derived(Right): pass", "Derived.apply(torch.full((3,), 0.7, requires_grad=True))")
+    assert "not checked" not in gradsmith("check", "a.py").stdout
+
+
+def test_an_uncalled_op_is_listed_and_imported_functions_are_not(gradsmith, write):
+    write("uncalled_layers.py", "right", "class Other(Right): pass")
+    op = "import gradsmith as gs\nexp = gs.op(torch.exp, x=lambda grad, out: grad * out)"
+    write("a.py", "import torch\nfrom uncalled_layers import Right, Other", op, CALL_RIGHT)
+    result = gradsmith("check", "a.py")
+    listed = [row.split()[0] for row in result.stdout.splitlines() if "not checked" in row]
+    assert listed == ["exp"]
+
+
+def test_an_output_encoding_that_lacks_characters_is_no_reason_to_fail(write):
+    write("a.py", "right", CALL_RIGHT)
+    command = [sys.executable, "-c", "from gradsmith.cli import main; main()", "check", "a.py"]
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, env=ascii_only, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gradsmith.check.case import Case, locate
+from gradsmith.check.case import Case, declaration, locate
 from gradsmith.check.codes import CodeError, page
 from gradsmith.check.finding import Finding, Location, Skipped
 from gradsmith.check.report import Outcome
@@ -39,7 +39,7 @@ def commented(case: Case) -> list[Allowed]:
     Raises:
         Problem: a comment names no code, an unknown one, or no reason.
     """
-    place = locate(case.function_class) or case.location("forward")
+    place = _beginning(case)
     if place is None:
         return []
     found = []
@@ -47,6 +47,15 @@ def commented(case: Case) -> list[Allowed]:
         if match := _COMMENT.search(linecache.getline(place.file, number)):
             found.append(_allowed(case.name, match["code"], match["reason"].strip(), f"{place.file}:{number}"))
     return found
+
+
+def _beginning(case: Case) -> Location | None:
+    """The first line of the class, or of an op's forward with its decorators."""
+    plan = declaration(case.function_class)
+    if plan is None:
+        return locate(case.function_class) or case.location("forward")
+    code = getattr(plan.forward, "__code__", None)
+    return None if code is None else Location(code.co_filename, code.co_firstlineno)
 
 
 def _lines_at(place: Location) -> list[int]:

@@ -10,7 +10,7 @@ import click
 
 from gradsmith.check.checks import CODES
 from gradsmith.check.codes import codes, unknown
-from gradsmith.cli import baseline, settings
+from gradsmith.cli import baseline, settings, target
 from gradsmith.cli.accept import Accepted
 from gradsmith.cli.output import FORMATS, write
 from gradsmith.cli.problem import Problem
@@ -81,6 +81,8 @@ def check(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> No
 
     Exit status: 0 nothing wrong, 1 errors found, 2 something could not be run.
     """
+    if (options["inputs"] or options["kwargs"]) and not any(map(target.is_name, targets)):
+        raise click.UsageError("--inputs and --kwargs are for package.module:Name", ctx)
     try:
         session = _session(ctx, options)
     except Problem as problem:

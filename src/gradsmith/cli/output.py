@@ -36,7 +36,8 @@ def write(results: Results, form: str, output: Path | None, page: Path | None, *
     else:
         document = text.render(results, verbose=verbose)
     if output is None:
-        click.echo(document, nl=False)
+        encoding = sys.stdout.encoding or "utf-8"  # one that has not every character must not end in a traceback
+        click.echo(document.encode(encoding, "replace").decode(encoding), nl=False)
     else:
         write_file(output, document)
 

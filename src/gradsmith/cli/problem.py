@@ -9,8 +9,12 @@ from pathlib import Path
 _NOT_THEIRS = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), "<frozen")
 
 
-class Problem(Exception):  # noqa: N818  (it tells the user something; it is no defect of the program)
+class Problem(Exception):
     """A target that could not be run or checked; the message names the target and the cause."""
+
+
+class Interrupted(Problem):
+    """The user stopped the program; nothing else is to be started."""
 
 
 def describe(error: BaseException) -> str:

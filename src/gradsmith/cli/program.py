@@ -12,13 +12,16 @@ import os
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from gradsmith.cli.problem import Problem, describe
+import torch
+
+from gradsmith.check.case import declaration
+from gradsmith.cli.problem import Interrupted, Problem, describe
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,12 @@ def module(name: str, root: str | None = None) -> Program:
     return Program(name, root or os.getcwd(), load)
 
 
-def run(program: Program, arguments: Sequence[str] = ()) -> types.ModuleType:
-    """Run `program` to its end, its threads included, and return its namespace.
+def run(program: Program, arguments: Sequence[str] = ()) -> None:
+    """Run `program` to its end, its threads included. Its namespace is `sys.modules["__main__"]` from then on.
 
     Raises:
-        Problem: it cannot be read, it raises, exits with a status other than 0, or is interrupted.
+        Problem: it cannot be read, it raises, or exits with a status other than 0.
+        Interrupted: the user stopped it.
     """
     sys.path.insert(0, program.path)
     code, attributes = program.load()
@@ -91,10 +95,28 @@ def run(program: Program, arguments: Sequence[str] = ()) -> types.ModuleType:
             how = f" with status {stop.code}" if isinstance(stop.code, int) else f": {stop.code}"
             raise Problem(f"{program.name} exited{how}") from stop
     except KeyboardInterrupt as stop:
-        raise Problem(f"{program.name} was interrupted") from stop
+        raise Interrupted(f"{program.name} was interrupted") from stop
     except BaseException as error:  # The isolation boundary: the program is anybody's and may raise anything.
         raise Problem(f"{program.name} raised {describe(error)}") from error
-    return main
+
+
+def never_called(namespace: Mapping[str, object], called: Collection[type | None]) -> list[str]:
+    """The names of the Functions and ops that a program defines at its top and that are not among those `called`.
+
+    A base class counts as called where a class derived from it is.
+    """
+    found = []
+    for name, value in namespace.items():
+        function = value if isinstance(value, type) else getattr(value, "Function", None)
+        if not (isinstance(function, type) and issubclass(function, torch.autograd.Function)):
+            continue
+        plan = declaration(function)  # an op is made by the library; what it is made of is the program's
+        written = (function,) if plan is None else (plan.forward, *plan.formulas.values())
+        if not any(getattr(part, "__module__", None) == "__main__" for part in written):
+            continue
+        if not any(issubclass(cls, function) for cls in called if cls is not None):
+            found.append(name)
+    return found
 
 
 @contextmanager

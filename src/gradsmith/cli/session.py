@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,8 +22,8 @@ from gradsmith.check.tree import is_float, tensors
 from gradsmith.cli import target
 from gradsmith.cli.accept import Accepted
 from gradsmith.cli.output import program_output, progress_bar
-from gradsmith.cli.problem import Problem, describe
-from gradsmith.cli.program import Program, process_restored, run
+from gradsmith.cli.problem import Interrupted, Problem, describe
+from gradsmith.cli.program import Program, never_called, process_restored, run
 from gradsmith.cli.work import Options, check_all, jobs_of
 
 
@@ -40,11 +41,14 @@ class Session:
     quiet: bool = False  # keep what scripts print off standard output
     outcomes: list[Outcome] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    stopped: bool = False  # by the user
     say: Callable[[str], None] = print  # where a problem is shown as soon as it is met
 
     def check(self, targets: Sequence[str]) -> None:
         """Run and check every target; whatever goes wrong becomes a problem, and the rest goes on."""
         for name in targets:
+            if self.stopped:
+                return
             try:
                 if target.is_name(name):
                     self._check_name(name)
@@ -53,8 +57,8 @@ class Session:
             except Problem as problem:
                 self._problem(str(problem))
             except KeyboardInterrupt:
+                self.stopped = True
                 self._problem(f"interrupted while checking {name}")
-                return
 
     def results(self, title: str, *, strict: bool) -> Results:
         return Results(tuple(self.outcomes), tuple(self.problems), strict, title)
@@ -73,38 +77,48 @@ class Session:
     def _check_programs(self, name: str) -> None:
         with process_restored():
             programs = target.programs(name)
-        seen = [self._check_program(program) for program in programs]
-        if not any(seen):
-            raise Problem(f"{name} called no custom Function, so there is nothing to check")
+        before = len(self.outcomes), len(self.problems)
+        for program in programs:
+            if not self.stopped:
+                self._check_program(program)
+        met = self.outcomes[before[0] :]
+        if len(self.problems) == before[1] and not any(outcome.cases for outcome in met):
+            uncalled = f" (it defines {', '.join(outcome.function for outcome in met)})" if met else ""
+            raise Problem(f"{name} called no custom Function{uncalled}, so there is nothing to check")
 
-    def _check_program(self, program: Program) -> bool:
-        """Whether the program called a custom Function, or never got so far."""
+    def _check_program(self, program: Program) -> None:
         with process_restored():
             with record(self.limit) as recording, program_output(self.quiet):
-                failed = self._run(program)
-            for reason in recording.problems:
-                self.outcomes.append(_unchecked(reason))
+                self._run(program)
             self._check_cases(recording.cases)
-            return failed or bool(recording.cases or recording.problems)
+            for reason in recording.problems:
+                function, _, cause = reason.partition(": ")
+                self.outcomes.append(_unchecked(function.rpartition(".")[2], cause))
+            called = {case.function_class for case in recording.cases}
+            for function in never_called(vars(sys.modules["__main__"]), called):
+                self.outcomes.append(_unchecked(function, "the program defines it and never calls it"))
 
-    def _run(self, program: Program) -> bool:
+    def _run(self, program: Program) -> None:
         if self.seed is not None:
             _seed(self.seed)
         try:
             run(program, self.arguments)
         except Problem as problem:
+            self.stopped = isinstance(problem, Interrupted)
             self._problem(str(problem))
-            return True
-        return False
 
     def _check_cases(self, cases: Sequence[Case]) -> None:
         jobs = jobs_of(cases)
         self.accepted.see(jobs)
-        with progress_bar() as progress:
-            task = progress.add_task("", total=len(jobs))
-            for outcome in check_all(jobs, self.options):
-                self.outcomes.append(self.accepted.apply(outcome))
-                progress.update(task, advance=1, description=outcome.function)
+        done: dict[int, Outcome] = {}
+        try:
+            with progress_bar() as progress:
+                task = progress.add_task("", total=len(jobs))
+                for position, outcome in check_all(jobs, self.options):
+                    done[position] = self.accepted.apply(outcome)
+                    progress.update(task, advance=1, description=outcome.function)
+        finally:  # an interruption leaves what was found before it
+            self.outcomes += [done[position] for position in sorted(done)]
 
     def _problem(self, sentence: str) -> None:
         self.problems.append(sentence)
@@ -131,7 +145,6 @@ def _seed(seed: int) -> None:
     random.seed(seed)
 
 
-def _unchecked(reason: str) -> Outcome:
-    """A Function that was called with something that could not be kept."""
-    name, _, cause = reason.partition(": ")
-    return Outcome(name, Report(skipped=(Skipped(name, "all", cause),)), cases=0)
+def _unchecked(function: str, reason: str) -> Outcome:
+    """A Function that was met and cannot be checked."""
+    return Outcome(function, Report(skipped=(Skipped(function, "every check", reason),)), cases=0)

@@ -16,6 +16,7 @@ from gradsmith.check.case import Case
 from gradsmith.check.finding import Finding
 from gradsmith.check.report import Outcome
 from gradsmith.check.report_data import Report, merge
+from gradsmith.cli.problem import Problem
 
 
 @dataclass(frozen=True)
@@ -58,34 +59,38 @@ def check_job(job: Job, options: Options) -> Outcome:
     return Outcome(job.name, merge(reports), seconds, len(job.cases), job.cases[0].location("forward"))
 
 
-def check_all(jobs: Sequence[Job], options: Options) -> Iterator[Outcome]:
-    """Check every Function; yields in the order in which they are done."""
+def check_all(jobs: Sequence[Job], options: Options) -> Iterator[tuple[int, Outcome]]:
+    """Check every Function; yields each with its position among `jobs`, in the order in which they are done."""
     if options.jobs == 1:
-        for job in jobs:
-            yield check_job(job, options)
+        for position, job in enumerate(jobs):
+            yield position, check_job(job, options)
     else:
         yield from _check_forked(jobs, options)
 
 
-def _check_forked(jobs: Sequence[Job], options: Options) -> Iterator[Outcome]:
+def _check_forked(jobs: Sequence[Job], options: Options) -> Iterator[tuple[int, Outcome]]:
     """A forked child a Function: cases hold classes of `__main__` and closures, which cannot be pickled."""
+    if "fork" not in multiprocessing.get_all_start_methods():
+        raise Problem("-j needs a system that can fork; leave it out")
+    if torch.cuda.is_initialized():
+        raise Problem("-j cannot be used once a program has used CUDA, which does not survive a fork; leave it out")
     context = multiprocessing.get_context("fork")
-    waiting = list(reversed(jobs))
-    running: dict[Any, tuple[Any, Job]] = {}
+    waiting = list(reversed(list(enumerate(jobs))))
+    running: dict[Any, tuple[int, Any, Job]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < options.jobs:
-                job = waiting.pop()
+                position, job = waiting.pop()
                 receiver, sender = context.Pipe(duplex=False)
                 process = context.Process(target=_child, args=(sender, job, options), daemon=True)
                 process.start()
                 sender.close()
-                running[receiver] = process, job
+                running[receiver] = position, process, job
             for ready in multiprocessing.connection.wait(list(running)):
-                process, job = running.pop(ready)
-                yield _received(ready, process, job)
+                position, process, job = running.pop(ready)
+                yield position, _received(ready, process, job)
     finally:
-        for process, _ in running.values():
+        for _, process, _ in running.values():
             process.kill()
 
 

@@ -23,7 +23,9 @@ class Outcome:
 
     @property
     def status(self) -> str:
-        """`"ok"`, or how many errors and warnings: `"2 errors, 1 warning"`. Notes do not count."""
+        """`"ok"`, how many errors and warnings (`"2 errors, 1 warning"`), or `"not checked"`. Notes do not count."""
+        if not self.cases:
+            return "not checked"
         counted = [count_of(len(self.report.of(s)), s) for s in ("error", "warning") if self.report.of(s)]
         return ", ".join(counted) or "ok"
 
@@ -65,7 +67,8 @@ class Results:
     def counts(self) -> str:
         """`"4 functions: 2 errors, 1 warning, 0 notes"`."""
         found = ", ".join(count_of(len(self.report.of(severity)), severity) for severity in SEVERITIES)
-        return f"{count_of(len(self.outcomes), 'function')}: {found}"
+        checked = sum(1 for outcome in self.outcomes if outcome.cases)
+        return f"{count_of(checked, 'function')}: {found}"
 
 
 def of_report(report: Report) -> Results:
