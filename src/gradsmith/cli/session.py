@@ -113,10 +113,11 @@ class Session:
         done: dict[int, Outcome] = {}
         try:
             with progress_bar() as progress:
-                task = progress.add_task("", total=len(jobs))
+                names = [*(job.name for job in jobs), ""]
+                task = progress.add_task(names[0], total=len(jobs))
                 for position, outcome in check_all(jobs, self.options):
                     done[position] = self.accepted.apply(outcome)
-                    progress.update(task, advance=1, description=outcome.function)
+                    progress.update(task, advance=1, description=names[len(done)])
         finally:  # an interruption leaves what was found before it
             self.outcomes += [done[position] for position in sorted(done)]
 
