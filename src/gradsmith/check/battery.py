@@ -106,9 +106,8 @@ def check_case(
     skipped: list[Skipped] = []
     checked: list[Checked] = []
     for name, entry in chosen.items():
-        reason = _unfit(subject, entry, only is not None) or (
-            "budget spent" if deadline and time.monotonic() > deadline else ""
-        )
+        spent = deadline is not None and time.monotonic() >= deadline
+        reason = "budget spent" if spent else _unfit(subject, entry, only is not None)
         if reason:
             skipped.append(Skipped(case.name, name, reason))
             continue

@@ -19,7 +19,7 @@ from gradsmith.check.finding import Location
 from gradsmith.check.tree import is_float, tree_map
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """What is checked. `Case.of(SomeFunction, (x, w))` fills in names and locations from the class."""
 

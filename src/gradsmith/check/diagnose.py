@@ -183,6 +183,9 @@ def _name_factor(case: _Wrong, ratio: complex | float) -> str:
         return ""
     subject = case.subject
     sizes: list[tuple[float, str]] = []
+    for i, value in enumerate(subject.inputs):
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            sizes.append((float(value), f"the argument `{subject.argument(i)}` = {value}"))
     named = [(subject.argument(i), v) for i, v in enumerate(subject.inputs) if isinstance(v, torch.Tensor)]
     named += [("the output", out) for out in subject.base.differentiable]
     for name, tensor in named:
@@ -195,9 +198,6 @@ def _name_factor(case: _Wrong, ratio: complex | float) -> str:
             for dim, size in enumerate(tensor.shape)
         ]
         sizes.append((float(tensor.numel()), f"the {tensor.numel()} elements of {label}"))
-    for i, value in enumerate(subject.inputs):
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            sizes.append((float(value), f"the argument `{subject.argument(i)}` = {value}"))
     for size, label in sizes:
         if size in (0.0, 1.0):
             continue

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 RATIO = 4.0
-LEVELS = 11
+LEVELS = 8  # the last step is just above the rounding of single precision
 COARSE = 4  # up to this level a step is large against single precision: what does not move here is constant
 
 
@@ -67,6 +67,8 @@ def ladder(
         still = still + 1 if moved == (0.0, 0.0, 0.0) else 0
         if still >= 3 and level <= COARSE:
             return Estimate(0.0, noise / h, 0.0, 0.0, constant=True)
+        if still and level > COARSE:
+            break  # the step is below what the function resolves: nothing further is to be learned
         new = _extrapolate(row, (right + left) / 2)
         # One-sided slopes that do not approach each other: a kink, or rounding; either way not known better
         # than that.

@@ -95,6 +95,22 @@ def autodiff(
     return tuple(None if leaf is None else next(found) for leaf in run.leaves)
 
 
+def operations(subject: Subject) -> int:
+    """How many operations the replayed forward records."""
+    replay = replay_of(subject.case)
+    if replay is None:
+        return 0
+    run = subject.forward(function=replay, stage="replay")
+    seen: set[Any] = set()
+    todo = [out.grad_fn for out in run.differentiable]
+    while todo:
+        node = todo.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            todo += [parent for parent, _ in node.next_functions]
+    return len(seen)
+
+
 def differentiable_places(subject: Subject) -> tuple[int, ...]:
     """Where among the outputs those stand that carry a gradient."""
     outputs = subject.base.outputs

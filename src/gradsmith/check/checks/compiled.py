@@ -34,8 +34,8 @@ def check(subject: Subject) -> Iterator[Finding]:
         subject.variations.append(label)
         expected = subject.backward(subject.base, upstream, retain_graph=True, as_is=True)
         try:
-            run = subject.forward(function=compiled, stage="torch.compile")
-            got = subject.backward(run, upstream, as_is=True)
+            run = subject.forward(function=compiled, stage="torch.compile", spied=False)
+            got = subject.backward(run, upstream, as_is=True, spied=False)
         except Raised as raised:
             yield finding(
                 subject, "no-compile", None, f"torch.compile(fullgraph=True) refuses it: {raised}",

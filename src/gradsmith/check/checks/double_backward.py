@@ -106,7 +106,8 @@ def _answer_here(subject: Subject, route: str) -> Answer:
             if again.usable and abs(again.value - got) > max(allowed, 8 * again.error):
                 name = subject.argument(position)
                 return Answer(route, "wrong", name, got, estimate.value, detached)
-        undecided = undecided or not (estimate.usable and estimate.error <= allowed)
+        known = allowed + 50 * _rounding(subject, weights)
+        undecided = undecided or not (estimate.usable and estimate.error <= known)
     if route == VARIABLE and _linear(subject):
         expected = _along_upstream(subject, weights)
         got = float(upstream_part or 0.0)

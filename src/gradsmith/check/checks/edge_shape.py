@@ -92,6 +92,8 @@ def _report(faults: list[Broken]) -> Finding:
         for name, value in zip(first.subject.case.argument_names, first.subject.inputs, strict=True)
         if isinstance(value, torch.Tensor)
     }
+    # An input without its batch dimension is often accepted by accident; refusing it aloud is no harm done.
+    accidental = first.raised is not None and first.label.endswith("left out")
     return finding(
         first.subject,
         "edge-shape",
@@ -101,4 +103,5 @@ def _report(faults: list[Broken]) -> Finding:
         advice="write the backward for any size and rank: no squeeze(), no fixed dimensions, sums over "
         "exactly those that were broadcast",
         raised=first.raised,
+        severity="warning" if accidental else "error",
     )
