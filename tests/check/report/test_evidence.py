@@ -40,3 +40,4 @@ def test_nothing_that_a_check_says_is_lost(error):
 
 def test_values_are_short():
     assert plain([1.0, (2, "a"), 1 / 3]) == "[1, (2, a), 0.333333]"
+    assert plain({"x": [4, 3], "bias": [1]}) == "x [4, 3], bias [1]"

@@ -44,6 +44,12 @@ def test_a_long_script_is_shown_on_demand(results, error):
     assert text.render(results, verbose=True).count("import torch") == 40
 
 
+def test_a_script_of_wide_lines_is_not_wrapped_unasked(results, error):
+    wide = replace(error, reproduce=f"x = {[0.123456789] * 9}\n")
+    outcome = replace(results.outcomes[0], report=replace(results.outcomes[0].report, findings=(wide,)))
+    assert "a script of 1 line, shown" in text.render(replace(results, outcomes=(outcome,)))
+
+
 def test_verbose_shows_notes_as_findings(results):
     assert "note[no-jvp] in Exp" in text.render(results, verbose=True)
 

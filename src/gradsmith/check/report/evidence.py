@@ -5,6 +5,7 @@ Evidence keys are names in a program (`oracle_error`); JSON keeps them, every ot
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from gradsmith.check.finding import Finding
@@ -41,9 +42,11 @@ def pairs(finding: Finding) -> list[tuple[str, str]]:
 
 
 def plain(value: Any) -> str:
-    """A value as text: floats in six significant digits, lists in brackets."""
+    """A value as text: floats in six significant digits, lists in brackets, mappings as "name value"."""
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {plain(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):
         opening, closing = ("(", ")") if isinstance(value, tuple) else ("[", "]")
         return opening + ", ".join(plain(item) for item in value) + closing

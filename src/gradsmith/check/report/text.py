@@ -17,10 +17,10 @@ from rich.text import Text
 
 from gradsmith.check.finding import Finding, Skipped
 from gradsmith.check.report.evidence import pairs, worst_element
-from gradsmith.check.report.results import Outcome, Results, short_path, worst_first
+from gradsmith.check.report.results import Outcome, Results, count_of, short_path, worst_first
 
 STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan", None: "green"}
-SHORT_SCRIPT = 12  # lines of a reproduce script that are shown without being asked for
+SHORT_SCRIPT, NARROW = 12, 76  # lines and columns of a script that is shown without being asked for
 
 
 def render(results: Results, *, width: int = 80, verbose: bool = False) -> str:
@@ -94,9 +94,9 @@ def _finding(finding: Finding, verbose: bool) -> ConsoleRenderable:
 
 
 def _reproduce(script: str, verbose: bool) -> ConsoleRenderable:
-    lines = script.count("\n") + 1
-    if lines > SHORT_SCRIPT and not verbose:
-        return Text(f"reproduce: a script of {lines} lines, shown with --verbose", style="dim")
+    lines = script.split("\n")
+    if not verbose and (len(lines) > SHORT_SCRIPT or max(map(len, lines)) > NARROW):
+        return Text(f"reproduce: a script of {count_of(len(lines), 'line')}, shown with --verbose", style="dim")
     code = Syntax(script, "python", theme="ansi_light", background_color="default", word_wrap=True)
     return Group(Text("reproduce:", style="dim"), Padding(code, (0, 0, 0, 2)))
 
