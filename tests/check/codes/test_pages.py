@@ -20,7 +20,6 @@ DESIGN = Path(__file__).parents[3] / "docs" / "design.md"
 
 # Pages whose bad example is not found yet, and why. The tests are strict: what comes to be found must leave this list.
 NOT_YET = {
-    "compile-wrong": "compiled, its gradient does differ; the check does not see it",
     "low-precision": "a sum of 1024 rows taken in bfloat16 is not told from rounding",
     "framework-bug": "nested forward mode is not asked for",
     "gradient-conjugate": "found, and named gradient-wrong: under a complex upstream the conjugate does not show",
