@@ -67,3 +67,8 @@ def test_single_precision_inside_is_no_staircase_and_is_uncertain():
 def test_where_the_function_ends_nothing_is_known():
     found = ladder(lambda h: None, step=1e-3, accuracy=1e-9, noise=0.0)
     assert not found.usable
+
+
+def test_a_step_far_wider_than_what_happens_is_uncertain():
+    found = estimate(lambda x: x / math.sqrt(x * x + 1e-24), 0.0)
+    assert not found.usable or found.error > 0.1 * abs(found.value)

@@ -55,7 +55,7 @@ def ladder(
     """
     best = UNKNOWN
     row: list[float] = []  # Ridders' tableau, the row of the last step
-    previous_bend = math.inf
+    previous_bend = previous_change = math.inf
     still = 0  # how many steps in a row changed nothing at all
     h = step
     for level in range(LEVELS):
@@ -74,12 +74,16 @@ def ladder(
         # than that.
         bend = moved[2] / h
         stuck = bend / 2 if bend > 0.5 * previous_bend else 0.0
+        # Central slopes that do not come nearer to each other: steps too large for what happens here, and the
+        # slope may be anything.
+        change_of_slope = abs(new[0] - row[0]) if row else math.inf
+        astray = change_of_slope > max(0.5 * previous_change, 1e-3 * abs(new[0]))
         error = _error(row, new) + stuck + noise / h
-        if row and error <= best.error:
+        if len(new) >= 3 and not astray and error <= best.error:
             best = Estimate(new[_best_column(row, new)], error, left, right)
-        if best.error <= accuracy and len(new) >= 3 and not still:
+        if best.error <= accuracy and not still:
             break  # good enough
-        row, previous_bend, h = new, bend, h / RATIO
+        row, previous_bend, previous_change, h = new, bend, change_of_slope, h / RATIO
     return best
 
 

@@ -34,7 +34,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         return
     for first, tensor in enumerate(saved):
         for other in saved[first + 1 :]:
-            if _copies(tensor, other):
+            if _copies(tensor, other) and not (_is_input(run, tensor) and _is_input(run, other)):
                 size = tensor.numel() * tensor.element_size()
                 yield _report(subject, f"a copy of {_name(subject, run, tensor)}, saved beside it", size)
                 return
@@ -91,6 +91,11 @@ def _copies(tensor: torch.Tensor, other: torch.Tensor) -> bool:
         and tensor.dtype == other.dtype
         and torch.equal(tensor.detach(), other.detach())
     )
+
+
+def _is_input(run: Pass, tensor: torch.Tensor) -> bool:
+    """Two arguments that happen to be equal are not copies of each other."""
+    return any(isinstance(value, torch.Tensor) and value.data_ptr() == tensor.data_ptr() for value in run.given)
 
 
 def _name(subject: Subject, run: Pass, tensor: torch.Tensor) -> str:
