@@ -91,11 +91,11 @@ def _plain(primitive: Primitive, origin: object) -> type[torch.autograd.Function
         else:
             needs = needs[:size]
             result = primitive.forward(args[:size], needs)
-        if type(result) is Returned:
-            remember(ctx, primitive, args, result, needs, forward_ad_active())
-            return (result.layout, *result.outputs)
-        if forward_ad_active() or not is_differentiable(result):
-            remember(ctx, primitive, args, result, needs, forward_ad_active())
+        for_forward = forward_ad_active()
+        if for_forward or not is_differentiable(result):
+            remember(ctx, primitive, args, result, needs, for_forward)
+            if type(result) is Returned:
+                return (result.layout, *result.outputs)
         elif True in needs:
             remember_one(ctx, primitive, args, result, needs)  # type: ignore[arg-type]
         return result
@@ -178,11 +178,14 @@ def pull(primitive: Primitive, ctx: Any, upstream: Sequence[Any]) -> tuple[Any, 
     kept: Saved = ctx.kept
     if upstream[0] is None and all(grad is None for grad in upstream):
         grads: Sequence[Any] = [None] * len(kept.plan.needs)
-    elif precision.holds(kept.autocast):
-        grads = _gradients(primitive, kept, ctx.saved_tensors, upstream)
-    else:
+    elif not precision.holds(kept.autocast):
         with precision.replay(kept.autocast):
             grads = _gradients(primitive, kept, ctx.saved_tensors, upstream)
+    elif kept.layout is SIMPLE and not kept.anchored:
+        values = ctx.saved_tensors if kept.pointers is None else kept.values(ctx.saved_tensors)
+        return tuple(primitive.vjp(kept.plan, values, upstream, kept.metas, None))
+    else:
+        grads = _gradients(primitive, kept, ctx.saved_tensors, upstream)
     return (*grads, None) if kept.anchored else tuple(grads)
 
 

@@ -33,19 +33,25 @@ def current(tensors: Sequence[Any]) -> State:
 
 def of_tensor(tensor: Tensor) -> State:
     """The autocast state that holds for the device of the tensor."""
-    kind = tensor.device.type
+    kind = "cpu" if tensor.is_cpu else tensor.device.type
     if not _available(kind):
         return None
-    return kind, (torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None)
+    return (kind, torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else _off(kind)
 
 
-def _dtype(kind: str) -> torch.dtype | None:
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+@cache
+def _off(kind: str) -> State:
+    return kind, None
 
 
 def holds(state: State) -> bool:
     """Whether `state` is the state now."""
-    return state is None or _dtype(state[0]) == state[1]
+    if state is None:
+        return True
+    kind, dtype = state
+    if torch.is_autocast_enabled(kind):
+        return dtype == torch.get_autocast_dtype(kind)
+    return dtype is None
 
 
 def replay(state: State) -> AbstractContextManager[Any]:

@@ -32,7 +32,7 @@ class Meta(NamedTuple):
 
     @staticmethod
     def of(value: object) -> Meta | None:
-        return _new_meta((value.shape, value.dtype, value.device)) if isinstance(value, Tensor) else None
+        return new_meta((value.shape, value.dtype, value.device)) if isinstance(value, Tensor) else None
 
     def zeros(self) -> Tensor:
         return torch.zeros(self.shape, dtype=self.dtype, device=self.device)
@@ -42,7 +42,7 @@ class Meta(NamedTuple):
         return self if dim is None else self._replace(shape=drop_dim(self.shape, dim))
 
 
-_new_meta = partial(tuple.__new__, Meta)  # half the time of calling the class, at every call of every op
+new_meta = partial(tuple.__new__, Meta)  # half the time of calling the class, at every call of every op
 
 
 def drop_dim(shape: torch.Size, dim: int) -> torch.Size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,10 +12,10 @@ from gradsmith.define.errors import FormulaError
 from gradsmith.define.primitive import Meta
 
 
-def project(op: str, argument: str, grad: Any, meta: Meta, broadcast: tuple[Any, ...]) -> Tensor:
+def project(op: str, argument: str, grad: Any, meta: Meta, upstream: Sequence[Any]) -> Tensor:
     """Give `grad` the shape and dtype of its argument.
 
-    Broadcasting is undone: a gradient with the shape of an output (one of `broadcast`), whose argument was broadcast
+    Broadcasting is undone: a gradient with the shape of an output (one of `upstream`), whose argument was broadcast
     to that shape, is summed over the repeated dimensions. A floating-point dtype is cast, and the imaginary part of
     the gradient of a real argument is dropped, as the engine does. Anything else is an error of the formula.
     """
@@ -34,7 +35,8 @@ def project(op: str, argument: str, grad: Any, meta: Meta, broadcast: tuple[Any,
     if grad.device != meta.device:
         raise FormulaError(f"{where} a tensor on {grad.device}, expected {meta.device}, where the argument is")
     if grad.shape != meta.shape:
-        if not _broadcast_from(meta.shape, grad.shape) or grad.shape not in broadcast:
+        outputs = [one.shape for one in upstream if one is not None]
+        if grad.shape not in outputs or not _broadcast_from(meta.shape, grad.shape):
             raise FormulaError(
                 f"{where} shape {tuple(grad.shape)}, expected {tuple(meta.shape)}. Sum over the dimensions that the "
                 f"argument does not have, or reshape to `{argument}_shape`."

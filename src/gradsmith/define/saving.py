@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -20,13 +20,13 @@ from gradsmith.define.primitive import (
     Returned,
     Values,
     is_differentiable,
+    new_meta,
     pick,
     taken_apart,
 )
 
 
-@dataclass(slots=True, eq=False)
-class Saved:
+class Saved(NamedTuple):
     """What a call leaves on ctx besides its saved tensors. Holds no tensor."""
 
     plan: Plan
@@ -70,13 +70,16 @@ def remember_one(ctx: Any, primitive: Primitive, args: Values, out: Tensor, need
     tensors, pointers = _direct(plan, args, (out,))
     if tensors is None:
         tensors, pointers = _pointers(primitive, plan, args, taken_apart(out))
-    metas = [Meta.of(arg) if need else None for arg, need in zip(args, needs, strict=False)]
+    metas = [new_meta((a.shape, a.dtype, a.device)) if need else None for a, need in zip(args, needs, strict=False)]
     anchored = len(args) > len(needs)
     ctx.set_materialize_grads(False)
-    ctx.kept = Saved(plan, SIMPLE, pointers, metas, None, precision.of_tensor(out), anchored)
+    ctx.kept = _new_saved((plan, SIMPLE, pointers, metas, None, precision.of_tensor(out), anchored))
     if anchored:
         tensors.append(args[-1])
     ctx.save_for_backward(*tensors)
+
+
+_new_saved = partial(tuple.__new__, Saved)
 
 
 def _collect(

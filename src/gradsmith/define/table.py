@@ -205,22 +205,18 @@ class TablePrimitive(Primitive):
         for index in self.missing:
             if plan.needs[index]:  # anything but None: its node, which raises, must be reached
                 grads[index] = metas[index].zeros()
-        if len(upstream) == 1:
-            broadcast, arriving = (upstream[0].shape,), upstream
-        else:
-            assert out_metas is not None
-            broadcast = tuple(meta.shape for meta in out_metas if meta is not None)
-            arriving = self._materialise(upstream, out_metas)
+        several = len(upstream) > 1
+        arriving = self._materialise(upstream, out_metas) if several and out_metas is not None else upstream
         environment = (*arriving, *values)
         for step in plan.program:
-            if len(upstream) > 1 and not self._arrives(step.formula, upstream, plan.layout):
+            if several and not self._arrives(step.formula, upstream, plan.layout):
                 continue
             result = self.evaluate(step, environment)
-            if step.target is not None:
-                index = step.target
-                grads[index] = project(self.name, self.argument_names[index], result, metas[index], broadcast)
+            index = step.target
+            if index is None:
+                self._distribute(step.formula, result, plan.needs, metas, arriving, grads)
             else:
-                self._distribute(step.formula, result, plan.needs, metas, broadcast, grads)
+                grads[index] = project(self.name, self.argument_names[index], result, metas[index], arriving)
         return grads
 
     def evaluate(self, step: Step, environment: Environment) -> Any:
@@ -261,7 +257,7 @@ class TablePrimitive(Primitive):
             span = self.positions[target]
             for index, leaf in zip(span, self._leaves(target, gradient), strict=True):
                 if needs[index]:
-                    grads[index] = project(self.name, self.argument_names[index], leaf, metas[index], broadcast)
+                    grads[index] = project(self.name, self.argument_names[index], leaf, metas[index], arriving)
 
     def _per_target(self, formula: Formula, result: Any) -> Sequence[Any]:
         if len(formula.targets) == 1:
