@@ -300,7 +300,6 @@ class ComplexTimesI(Function):
 
 
 @fault(
-    "gradient-wrong",
     "gradient-conjugate",
     inputs=lambda: (torch.randn(3, 4, dtype=torch.complex64, requires_grad=True),),
 )

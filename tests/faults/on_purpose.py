@@ -111,6 +111,13 @@ class DropoutNotScaled(Dropout):
         return grad * (mask > 0), None
 
 
+@fault("nondeterministic", inputs=lambda: (rand(6, 5), 0.4))
+class DropoutDrawsAnew(Dropout):
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * (torch.rand_like(grad) > 0.4) / 0.6, None
+
+
 @fault("nondeterministic", inputs=lambda: (rand(6, 5),))
 class NoisyBackward(Function):
     @staticmethod

@@ -15,9 +15,10 @@ from gradsmith.check.case import Case
 from gradsmith.check.checks import CHECKS, CODES, Check
 from gradsmith.check.finding import Finding, Skipped
 from gradsmith.check.findings import author_line, finding, severity_of
+from gradsmith.check.isolation import Raised, first_line, seeded
 from gradsmith.check.record import record
 from gradsmith.check.report_data import Checked, Report, merge
-from gradsmith.check.subject import Raised, Subject, first_line, seeded
+from gradsmith.check.subject import Subject
 
 
 def check(

@@ -8,8 +8,9 @@ import torch
 
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
+from gradsmith.check.isolation import Raised
 from gradsmith.check.judge import Judgement, judge
-from gradsmith.check.subject import Raised, Subject
+from gradsmith.check.subject import Subject
 
 
 def sort_out(subject: Subject) -> tuple[Finding | None, list[Judgement]]:

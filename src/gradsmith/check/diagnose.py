@@ -13,9 +13,12 @@ from typing import Any
 
 import torch
 
+from gradsmith.check.compare import scale
 from gradsmith.check.describe import elements, number, ratio_text, where_wrong
+from gradsmith.check.isolation import Raised
 from gradsmith.check.judge import Judgement
-from gradsmith.check.subject import Raised, Subject, scale
+from gradsmith.check.oracle import autodiff, replay_of
+from gradsmith.check.subject import Subject
 
 CLOSE = 2e-3  # two values this near, relative to their scale, are the same for the purpose of a name
 
@@ -127,13 +130,26 @@ def _again(case: _Wrong, upstream: list[torch.Tensor]) -> torch.Tensor | None:
 
 
 def _conjugate(case: _Wrong) -> Diagnosis | None:
-    if not case.got.is_complex() or not same(case.got, case.expected.conj()):
+    if not case.got.is_complex() or not (same(case.got, case.expected.conj()) or _conjugate_under_real(case)):
         return None
     return Diagnosis(
         "gradient-conjugate",
         f"backward returns the complex conjugate of the gradient for `{case.name}`",
         "torch's convention: the gradient of a holomorphic f is grad_output * f'(z).conj()",
     )
+
+
+def _conjugate_under_real(case: _Wrong) -> bool:
+    """Whether a real upstream shows it; a complex one multiplies both, and they are no conjugates of each
+    other."""
+    subject, position = case.subject, case.judgement.position
+    function = subject.case.reference or replay_of(subject.case)
+    upstream = [up.real.to(up.dtype) for up in subject.base_upstream]
+    got = _again(case, upstream)
+    if function is None or got is None or case.judgement.oracle not in ("reference", "replay"):
+        return False
+    expected = autodiff(subject, function, upstream)[position]
+    return expected is not None and same(got, expected.conj())
 
 
 def _constant_ratio(case: _Wrong) -> Diagnosis | None:

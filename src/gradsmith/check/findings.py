@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from gradsmith.check.finding import Finding, Location, Severity
+from gradsmith.check.isolation import Raised
 from gradsmith.check.reproduce import script
-from gradsmith.check.subject import Raised, Subject
+from gradsmith.check.subject import Subject
 
 WARNINGS = {"leaky-guard", "low-precision", "needless-gradient", "needless-save", "unhooked-save"}
 NOTES = {

@@ -11,7 +11,9 @@ from typing import Literal
 
 import torch
 
+from gradsmith.check.compare import scale
 from gradsmith.check.difference import Estimate
+from gradsmith.check.isolation import Raised
 from gradsmith.check.oracle import (
     autodiff,
     inner,
@@ -22,7 +24,7 @@ from gradsmith.check.oracle import (
     step_sizes,
     wide,
 )
-from gradsmith.check.subject import Raised, Subject, scale
+from gradsmith.check.subject import Subject
 
 Verdict = Literal["right", "wrong", "constant", "unknown"]
 FULL = 128  # up to so many elements, differences look at every one
@@ -66,7 +68,7 @@ def _judge(subject: Subject, position: int) -> Judgement:
         except Raised:
             continue
         if other.verdict != "unknown":
-            return replace(other, label=nearby.label)
+            return replace(other, label=nearby.label, kink=judgement.kink)
     return judgement
 
 

@@ -17,7 +17,9 @@ import torch
 from gradsmith.check._private import uses_setup_context
 from gradsmith.check.case import Case
 from gradsmith.check.difference import Estimate, ladder
-from gradsmith.check.subject import SEED, Raised, Subject, Tensors, seeded, spread_like, user_code
+from gradsmith.check.inputs import Tensors, spread_like
+from gradsmith.check.isolation import SEED, Raised, seeded, user_code
+from gradsmith.check.subject import Subject
 
 
 class StandInContext(SimpleNamespace):

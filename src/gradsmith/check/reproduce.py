@@ -13,8 +13,9 @@ from typing import Any
 import torch
 
 from gradsmith.check.case import declaration, locate
+from gradsmith.check.isolation import SEED, Raised
 from gradsmith.check.oracle import differentiable_places
-from gradsmith.check.subject import SEED, Raised, Subject
+from gradsmith.check.subject import Subject
 
 LITERAL = 64  # tensors of up to so many elements are written out
 

@@ -12,10 +12,12 @@ from typing import Any
 import torch
 
 from gradsmith.check.case import declaration
+from gradsmith.check.compare import same_values
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
+from gradsmith.check.isolation import Raised, seeded, user_code
 from gradsmith.check.judge import jittered
-from gradsmith.check.subject import Raised, Subject, same_values, seeded, user_code
+from gradsmith.check.subject import Subject
 from gradsmith.check.tree import leaves
 
 CODES = ("vmap-wrong", "no-vmap")

@@ -12,9 +12,11 @@ from typing import Any
 import torch
 
 from gradsmith.check._private import uses_setup_context
+from gradsmith.check.compare import same_values
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
-from gradsmith.check.subject import Raised, Subject, same_values, seeded, user_code
+from gradsmith.check.isolation import Raised, seeded, user_code
+from gradsmith.check.subject import Subject
 
 CODES = ("compile-wrong", "no-compile", "framework-bug")
 KNOWN = "https://github.com/pytorch/pytorch/issues/193279"

@@ -18,9 +18,11 @@ from gradsmith.check.case import declaration
 from gradsmith.check.deliberate import sort_out
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
+from gradsmith.check.inputs import spread_like
+from gradsmith.check.isolation import Raised, seeded, user_code
 from gradsmith.check.judge import jittered
 from gradsmith.check.oracle import inner, random_direction, size_of, slope_of
-from gradsmith.check.subject import Raised, Subject, seeded, spread_like, user_code
+from gradsmith.check.subject import Subject
 
 CODES = ("double-backward-wrong", "no-double-backward", "leaky-guard")
 

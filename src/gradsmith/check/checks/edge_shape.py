@@ -16,8 +16,9 @@ from gradsmith.check.checks.returned import wrong_shape
 from gradsmith.check.deliberate import sort_out
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
+from gradsmith.check.isolation import Raised
 from gradsmith.check.judge import judge
-from gradsmith.check.subject import Raised, Subject
+from gradsmith.check.subject import Subject
 from gradsmith.check.variations import reranked, resized
 
 CODES = ("edge-shape",)

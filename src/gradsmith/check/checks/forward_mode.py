@@ -15,8 +15,10 @@ from torch.autograd import forward_ad
 from gradsmith.check.deliberate import sort_out
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
+from gradsmith.check.inputs import fresh
+from gradsmith.check.isolation import Raised, seeded, user_code
 from gradsmith.check.oracle import inner, random_direction, size_of
-from gradsmith.check.subject import Raised, Subject, fresh, seeded, user_code
+from gradsmith.check.subject import Subject
 from gradsmith.check.tree import leaves
 
 CODES = ("jvp-wrong", "no-jvp")

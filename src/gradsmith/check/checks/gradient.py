@@ -39,6 +39,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     for judgement in judgements:
         if judgement.verdict == "unknown":
             yield _unknown(subject, judgement)
+        elif judgement.verdict == "right" and judgement.kink:
+            yield _elsewhere(subject, judgement)
 
 
 def _wrong(subject: Subject, judgement: Judgement, judgements: Sequence[Judgement]) -> Finding:
@@ -95,6 +97,18 @@ def largest(tensor: torch.Tensor) -> Any:
 
 def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, complex) else value
+
+
+def _elsewhere(subject: Subject, judgement: Judgement) -> Finding:
+    name = subject.argument(judgement.position)
+    return finding(
+        subject,
+        "not-smooth-here",
+        name,
+        f"the inputs given lie on a kink in `{name}`, where there is no derivative; close by the gradient is right",
+        evidence={"oracle": judgement.oracle, "judged": judgement.label},
+        advice="nothing to do; give inputs away from the kink to have those judged",
+    )
 
 
 def _unknown(subject: Subject, judgement: Judgement) -> Finding:

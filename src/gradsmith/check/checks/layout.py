@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from gradsmith.check.compare import same_values
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
+from gradsmith.check.isolation import Raised
 from gradsmith.check.layouts import LAYOUTS, Layout
-from gradsmith.check.subject import Raised, Subject, same_values
+from gradsmith.check.subject import Subject
 
 CODES = ("layout-dependent",)
 

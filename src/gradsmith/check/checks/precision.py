@@ -11,11 +11,14 @@ from collections.abc import Iterator
 
 import torch
 
+from gradsmith.check.compare import scale
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
+from gradsmith.check.inputs import Tensors, to_dtype
+from gradsmith.check.isolation import Raised, user_code
 from gradsmith.check.judge import judge
 from gradsmith.check.oracle import autodiff, random_direction, replay_of, wide
-from gradsmith.check.subject import Raised, Subject, Tensors, scale, to_dtype, user_code
+from gradsmith.check.subject import Subject
 
 CODES = ("low-precision",)
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)

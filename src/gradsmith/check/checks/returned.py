@@ -14,8 +14,9 @@ import torch
 
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
+from gradsmith.check.isolation import Raised
 from gradsmith.check.judge import judge
-from gradsmith.check.subject import Raised, Raw, Subject
+from gradsmith.check.subject import Raw, Subject
 
 CODES = ("gradient-count", "gradient-shape", "gradient-dtype")
 

@@ -15,9 +15,11 @@ from typing import Any
 
 import torch
 
+from gradsmith.check.compare import same_values
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
-from gradsmith.check.subject import Pass, Raised, Subject, same_values
+from gradsmith.check.isolation import Raised
+from gradsmith.check.subject import Pass, Subject
 from gradsmith.check.tree import tensors
 
 CODES = ("leak", "stale-save", "unhooked-save")

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gradsmith.check.compare import same_values
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
+from gradsmith.check.isolation import Raised
 from gradsmith.check.judge import jittered
-from gradsmith.check.subject import Raised, Subject, same_values
+from gradsmith.check.subject import Subject
 
 CODES = ("not-repeatable", "shared-state", "nondeterministic", "cannot-tell")
 
@@ -83,7 +85,7 @@ def _nondeterministic(subject: Subject) -> Finding:
         subject,
         "nondeterministic",
         None,
-        "the same call from the same random state gives other gradients",
+        "the same call, its forward from the same random state, gives other gradients",
         advice="draw random numbers in forward and save them; sum in a fixed order",
         show=_TWICE,
     )

@@ -11,9 +11,12 @@ from collections.abc import Iterator
 
 import torch
 
+from gradsmith.check.compare import same_value
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
-from gradsmith.check.subject import Pass, Raised, Subject, Tensors, same_value
+from gradsmith.check.inputs import Tensors
+from gradsmith.check.isolation import Raised
+from gradsmith.check.subject import Pass, Subject
 
 CODES = ("subset-wrong", "needless-gradient")
 

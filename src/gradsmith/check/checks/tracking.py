@@ -13,8 +13,10 @@ import torch
 
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
+from gradsmith.check.inputs import spread_like
+from gradsmith.check.isolation import Raised
 from gradsmith.check.oracle import inner, random_direction, size_of
-from gradsmith.check.subject import Raised, Subject, spread_like
+from gradsmith.check.subject import Subject
 from gradsmith.check.tree import is_float, leaves
 
 CODES = ("input-untracked", "output-untracked", "output-not-differentiable")

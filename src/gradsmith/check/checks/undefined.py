@@ -11,9 +11,11 @@ from collections.abc import Iterator
 
 import torch
 
+from gradsmith.check.compare import same_values
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
-from gradsmith.check.subject import Raised, Subject, same_values
+from gradsmith.check.isolation import Raised
+from gradsmith.check.subject import Subject
 
 CODES = ("undefined-upstream",)
 

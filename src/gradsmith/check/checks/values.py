@@ -15,13 +15,14 @@ from typing import Any
 import torch
 
 from gradsmith.check.checks.gradient import evidence
+from gradsmith.check.compare import scale
 from gradsmith.check.diagnose import diagnose
 from gradsmith.check.difference import Estimate
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.judge import judge
 from gradsmith.check.oracle import operations, slope, step_sizes
-from gradsmith.check.subject import Subject, scale
+from gradsmith.check.subject import Subject
 
 CLOSED_FORM = 40  # a forward of more operations than this is taken for an iteration
 CODES = ("gradient-nonfinite", "gradient-wrong", "gradient-sign", "gradient-scale", "gradient-missing")
