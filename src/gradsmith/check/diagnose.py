@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
@@ -18,36 +16,8 @@ from gradsmith.check.describe import elements, number, ratio_text, where_wrong
 from gradsmith.check.isolation import Raised
 from gradsmith.check.judge import Judgement
 from gradsmith.check.oracle import autodiff, replay_of
+from gradsmith.check.patterns import CLOSE, Diagnosis, Wrong, candidates_of, name_factor, ratio_of, same
 from gradsmith.check.subject import Subject
-
-CLOSE = 2e-3  # two values this near, relative to their scale, are the same for the purpose of a name
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """The code, what is wrong in a sentence, and what to write instead."""
-
-    code: str
-    message: str
-    advice: str
-    evidence: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Wrong:
-    """One wrong gradient, with what the tests look at: only elements whose truth is known."""
-
-    subject: Subject
-    judgement: Judgement
-    others: Sequence[Judgement]
-    name: str
-    known: torch.Tensor
-    got: torch.Tensor  # the known elements, flat
-    expected: torch.Tensor
-
-    @property
-    def complete(self) -> bool:
-        return bool(self.known.all())
 
 
 def diagnose(subject: Subject, judgement: Judgement, others: Sequence[Judgement]) -> Diagnosis:
@@ -55,7 +25,7 @@ def diagnose(subject: Subject, judgement: Judgement, others: Sequence[Judgement]
     assert judgement.expected is not None
     expected = judgement.expected.detach()
     known = torch.isfinite(expected)
-    case = _Wrong(
+    case = Wrong(
         subject,
         judgement,
         others,
@@ -75,15 +45,7 @@ def diagnose(subject: Subject, judgement: Judgement, others: Sequence[Judgement]
     )
 
 
-def same(left: torch.Tensor, right: torch.Tensor, close: float = CLOSE) -> bool:
-    """Equal for the purpose of a name."""
-    if left.shape != right.shape or left.numel() == 0:
-        return False
-    size = max(scale(right), 1e-300)
-    return bool(((left - right).abs() <= close * right.abs() + 0.005 * close * size).all())
-
-
-def _nonfinite(case: _Wrong) -> Diagnosis | None:
+def _nonfinite(case: Wrong) -> Diagnosis | None:
     bad = ~torch.isfinite(case.judgement.got) & case.known
     if not bool(bad.any()):
         return None
@@ -94,7 +56,7 @@ def _nonfinite(case: _Wrong) -> Diagnosis | None:
     )
 
 
-def _missing(case: _Wrong) -> Diagnosis | None:
+def _missing(case: Wrong) -> Diagnosis | None:
     if bool(case.got.abs().sum() > 0) and not case.judgement.missing:
         return None
     what = "None" if case.judgement.missing else "zero"
@@ -105,7 +67,7 @@ def _missing(case: _Wrong) -> Diagnosis | None:
     )
 
 
-def _ignores_scale(case: _Wrong) -> Diagnosis | None:
+def _ignores_scale(case: Wrong) -> Diagnosis | None:
     """vjp(2 g) must be 2 vjp(g)."""
     doubled = _again(case, [2 * up for up in case.subject.base_upstream])
     if doubled is None or same(doubled, 2 * case.judgement.got):
@@ -121,7 +83,7 @@ def _ignores_scale(case: _Wrong) -> Diagnosis | None:
     )
 
 
-def _again(case: _Wrong, upstream: list[torch.Tensor]) -> torch.Tensor | None:
+def _again(case: Wrong, upstream: list[torch.Tensor]) -> torch.Tensor | None:
     try:
         grad = case.subject.backward(case.subject.base, upstream, retain_graph=True)[case.judgement.position]
     except Raised:
@@ -129,7 +91,7 @@ def _again(case: _Wrong, upstream: list[torch.Tensor]) -> torch.Tensor | None:
     return None if grad is None else grad.detach()
 
 
-def _conjugate(case: _Wrong) -> Diagnosis | None:
+def _conjugate(case: Wrong) -> Diagnosis | None:
     if not case.got.is_complex() or not (same(case.got, case.expected.conj()) or _conjugate_under_real(case)):
         return None
     return Diagnosis(
@@ -139,7 +101,7 @@ def _conjugate(case: _Wrong) -> Diagnosis | None:
     )
 
 
-def _conjugate_under_real(case: _Wrong) -> bool:
+def _conjugate_under_real(case: Wrong) -> bool:
     """Whether a real upstream shows it; a complex one multiplies both, and they are no conjugates of each
     other."""
     subject, position = case.subject, case.judgement.position
@@ -152,10 +114,10 @@ def _conjugate_under_real(case: _Wrong) -> bool:
     return expected is not None and same(got, expected.conj())
 
 
-def _constant_ratio(case: _Wrong) -> Diagnosis | None:
-    ratio = _ratio(case.got, case.expected)
+def _constant_ratio(case: Wrong) -> Diagnosis | None:
+    ratio = ratio_of(case.got, case.expected)
     if ratio is not None and abs(ratio - 1) < 10 * CLOSE:
-        ratio = _ratio(case.got, case.expected, 0.1 * abs(ratio - 1))  # a small error: is it the same everywhere?
+        ratio = ratio_of(case.got, case.expected, 0.1 * abs(ratio - 1))  # a small error: is it the same everywhere?
     if ratio is None or ratio == 1:
         return None
     if abs(ratio + 1) < CLOSE:
@@ -165,13 +127,13 @@ def _constant_ratio(case: _Wrong) -> Diagnosis | None:
             f"flip the sign of the gradient for `{case.name}`",
             {"ratio": -1.0},
         )
-    named = _name_factor(case, ratio)
+    named = name_factor(case, ratio)
     if case.got.numel() < 2 and not named:
         return None  # one element always has a constant ratio: let the other tests name it first
     return _scaled(case, ratio, named)
 
 
-def _scaled(case: _Wrong, ratio: complex | float, named: str) -> Diagnosis:
+def _scaled(case: Wrong, ratio: complex | float, named: str) -> Diagnosis:
     reason = f" ({named})" if named else ""
     return Diagnosis(
         "gradient-scale",
@@ -181,61 +143,7 @@ def _scaled(case: _Wrong, ratio: complex | float, named: str) -> Diagnosis:
     )
 
 
-def _ratio(got: torch.Tensor, expected: torch.Tensor, close: float = CLOSE) -> complex | float | None:
-    """The one number that `got` is of `expected`, if there is one."""
-    weight = (expected.conj() * expected).real.sum()
-    if float(weight) == 0.0:
-        return None
-    ratio = (expected.conj() * got).sum() / weight
-    if not same(got, ratio * expected, close):
-        return None
-    value: complex | float = ratio.item()
-    return value if isinstance(value, float) or abs(value.imag) > CLOSE * abs(value) else value.real
-
-
-def _name_factor(case: _Wrong, ratio: complex | float) -> str:
-    """What the author may have forgotten: a size, a scalar argument, a half."""
-    if isinstance(ratio, complex):
-        return ""
-    subject = case.subject
-    sizes: list[tuple[float, str]] = []
-    for i, value in enumerate(subject.inputs):
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            sizes.append((float(value), f"the argument `{subject.argument(i)}` = {value}"))
-    named = [(subject.argument(i), v) for i, v in enumerate(subject.inputs) if isinstance(v, torch.Tensor)]
-    named += [("the output", out) for out in subject.base.differentiable]
-    for name, tensor in named:
-        label = name if name.startswith("the ") else f"`{name}`"
-        sizes += [
-            (
-                float(size),
-                f"the batch size {size}" if dim == 0 and tensor.dim() > 1 else f"the size {size} of {label}",
-            )
-            for dim, size in enumerate(tensor.shape)
-        ]
-        sizes.append((float(tensor.numel()), f"the {tensor.numel()} elements of {label}"))
-    for size, label in sizes:
-        if size in (0.0, 1.0):
-            continue
-        for factor, text in (
-            (size, label),
-            (1 / size, f"one over {label}"),
-            (size**2, f"the square of {label}"),
-        ):
-            if abs(ratio - factor) < CLOSE * abs(factor):
-                return text
-    for factor, text in (
-        (2.0, "a factor 2"),
-        (0.5, "a factor 1/2"),
-        (-2.0, "a factor -2"),
-        (-0.5, "a factor -1/2"),
-    ):
-        if abs(ratio - factor) < CLOSE * abs(factor):
-            return text
-    return ""
-
-
-def _swapped(case: _Wrong) -> Diagnosis | None:
+def _swapped(case: Wrong) -> Diagnosis | None:
     if not case.complete:
         return None
     for other in case.others:
@@ -254,7 +162,7 @@ def _swapped(case: _Wrong) -> Diagnosis | None:
     return None
 
 
-def _transposed(case: _Wrong) -> Diagnosis | None:
+def _transposed(case: Wrong) -> Diagnosis | None:
     got, expected = case.judgement.got, case.judgement.expected
     if not case.complete or expected is None or got.dim() == 0:
         return None
@@ -283,7 +191,7 @@ def _rearranged(expected: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
                 yield f"shifted by {shift} along dimension {dim}", expected.roll(shift, dim)
 
 
-def _partial_upstream(case: _Wrong) -> Diagnosis | None:
+def _partial_upstream(case: Wrong) -> Diagnosis | None:
     """Change parts of the upstream that the truth depends on, and see that the gradient does not notice."""
     upstream = list(case.subject.base_upstream)
     advice = "use the whole upstream gradient (grad_output), each element where it belongs"
@@ -309,34 +217,15 @@ def _partial_upstream(case: _Wrong) -> Diagnosis | None:
     return None
 
 
-def _flat_truth(case: _Wrong, text: str) -> bool:
+def _flat_truth(case: Wrong, text: str) -> bool:
     """Whether the truth itself could depend on the sum alone: one number for all elements, or a single
     element."""
     return "sum or mean" in text and case.expected.numel() < 2
 
 
-def _candidates(case: _Wrong) -> Iterator[tuple[str, torch.Tensor]]:
-    """Tensors of the shape of the gradient that a formula may have too often or not at all."""
-    shape = case.judgement.got.shape
-    subject = case.subject
-    named = [(f"`{subject.argument(i)}`", value) for i, value in enumerate(subject.inputs) if _is_number_tensor(value)]
-    named += [("the output", out.detach()) for out in subject.base.differentiable]
-    named += [("grad_output", up) for up in subject.base_upstream]
-    for name, tensor in named:
-        try:
-            full = tensor.to(case.got.dtype).expand(shape)[case.known]
-        except RuntimeError:
-            continue
-        yield name, full
-
-
-def _is_number_tensor(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) and value.dtype != torch.bool and value.numel() > 0
-
-
-def _tensor_factor(case: _Wrong) -> Diagnosis | None:
+def _tensor_factor(case: Wrong) -> Diagnosis | None:
     got, expected = case.got, case.expected
-    for name, tensor in _candidates(case):
+    for name, tensor in candidates_of(case):
         forms = (
             (tensor, f"the factor {name} once too often"),
             (tensor**2, f"the square of {name} as a factor too many"),
@@ -356,7 +245,7 @@ def _same_up_to(left: torch.Tensor, right: torch.Tensor) -> bool:
     return left.numel() > 1 and scale(left) > 0 and (same(left, right) or same(left, -right))
 
 
-def _by_factor(case: _Wrong, text: str) -> Diagnosis:
+def _by_factor(case: Wrong, text: str) -> Diagnosis:
     return Diagnosis(
         "gradient-scale",
         f"backward returns for `{case.name}` a gradient that {text}",
@@ -365,16 +254,16 @@ def _by_factor(case: _Wrong, text: str) -> Diagnosis:
     )
 
 
-def _term(case: _Wrong) -> Diagnosis | None:
+def _term(case: Wrong) -> Diagnosis | None:
     """A sum with one term missing or too many: the difference is a multiple of a known product."""
     difference = case.expected - case.got
     if difference.numel() < 2:
         return None if case.judgement.got.numel() > 1 else _lone_element(case)
-    candidates = list(_candidates(case))
+    candidates = list(candidates_of(case))
     products = [(name, tensor) for name, tensor in candidates]
     products += [(f"{a} * {b}", x * y) for (a, x), (b, y) in itertools.combinations_with_replacement(candidates, 2)]
     for name, tensor in products:
-        ratio = _ratio(difference, tensor)
+        ratio = ratio_of(difference, tensor)
         if ratio is None or isinstance(ratio, complex) or abs(ratio) < 1e-3:
             continue
         coefficient = "" if abs(abs(ratio) - 1) < CLOSE else f"{number(abs(ratio))} * "
@@ -388,18 +277,18 @@ def _term(case: _Wrong) -> Diagnosis | None:
     return None
 
 
-def _lone_element(case: _Wrong) -> Diagnosis | None:
-    ratio = _ratio(case.got, case.expected)
-    return None if ratio is None else _scaled(case, ratio, _name_factor(case, ratio))
+def _lone_element(case: Wrong) -> Diagnosis | None:
+    ratio = ratio_of(case.got, case.expected)
+    return None if ratio is None else _scaled(case, ratio, name_factor(case, ratio))
 
 
-def _part(case: _Wrong) -> Diagnosis | None:
+def _part(case: Wrong) -> Diagnosis | None:
     wrong = case.judgement.wrong
     assert wrong is not None
     if bool(wrong[case.known].all()):
         return None
     among = wrong[case.known]
-    ratio = _ratio(case.got[among], case.expected[among])
+    ratio = ratio_of(case.got[among], case.expected[among])
     by = f": there it is {ratio_text(ratio)} the derivative" if ratio is not None else ""
     which = where_wrong(wrong & case.known, case.subject.inputs[case.judgement.position], case.name)
     return Diagnosis(

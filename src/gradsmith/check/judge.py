@@ -16,15 +16,13 @@ from gradsmith.check.difference import Estimate
 from gradsmith.check.isolation import Raised
 from gradsmith.check.oracle import (
     autodiff,
-    inner,
     random_direction,
     replay_of,
-    size_of,
-    slope,
     step_sizes,
     wide,
 )
 from gradsmith.check.subject import Subject
+from gradsmith.check.weigh import allowance, base_slope, is_constant, is_kink, refutes, relative_error, supports
 
 Verdict = Literal["right", "wrong", "constant", "unknown"]
 FULL = 128  # up to so many elements, differences look at every one
@@ -149,7 +147,7 @@ def _with_replay(subject: Subject, start: Judgement, expected: torch.Tensor, wro
     position, got = start.position, torch.nan_to_num(start.got, 0.0, 0.0, 0.0)
     if not bool(wrong.any()):
         direction = random_direction(got, 0)
-        estimate = _slope(subject, position, direction, got)
+        estimate = base_slope(subject, position, direction, got)
         if refutes(subject, estimate, got, direction) and _confirmed(subject, position, direction, got):
             return None
         return replace(start, oracle="replay", expected=expected, wrong=wrong)
@@ -157,12 +155,12 @@ def _with_replay(subject: Subject, start: Judgement, expected: torch.Tensor, wro
     sign = torch.where(wrong, torch.sgn(torch.nan_to_num(got - expected)), torch.zeros_like(got))
     sign = torch.where(wrong & ~torch.isfinite(start.got), torch.ones_like(sign), sign)
     direction = sign * step_sizes(subject.inputs[position]).to(got.real.dtype) * _few(wrong)
-    estimate = _slope(subject, position, direction, expected)
+    estimate = base_slope(subject, position, direction, expected)
     if supports(subject, estimate, expected, direction):
         if estimate.constant and not bool(expected.any()) and is_constant(subject, position, got):
             return replace(start, verdict="constant", oracle="differences")
         if _wrong_alone(subject, start, expected, wrong):
-            error = _relative(estimate, direction, expected)
+            error = relative_error(estimate, direction, expected)
             return replace(start, verdict="wrong", expected=expected, wrong=wrong, oracle="replay", error=error)
         return replace(start, oracle="replay")
     elif refutes(subject, estimate, expected, direction):
@@ -171,7 +169,7 @@ def _with_replay(subject: Subject, start: Judgement, expected: torch.Tensor, wro
         start,
         verdict="unknown",
         reason="the forward's own derivative differs, but differences are too uncertain to confirm it",
-        kink=_kink(estimate),
+        kink=is_kink(estimate),
     )
 
 
@@ -186,7 +184,7 @@ def _wrong_alone(subject: Subject, start: Judgement, expected: torch.Tensor, wro
         difference = (got - expected).reshape(-1)[place]
         unit[place] = sizes[place] * (torch.sgn(difference) if bool(difference != 0) else 1.0)
         unit = unit.reshape(got.shape)
-        estimate = _slope(subject, start.position, unit, expected)
+        estimate = base_slope(subject, start.position, unit, expected)
         nonfinite = not bool(torch.isfinite(start.got.reshape(-1)[place]))
         if supports(subject, estimate, expected, unit) and (nonfinite or refutes(subject, estimate, got, unit)):
             return True
@@ -211,7 +209,7 @@ def _with_differences(subject: Subject, start: Judgement) -> Judgement:
         direction = random_direction(got, which)
         if which == 2:  # aligned with the gradient: a constant factor cannot hide
             direction = direction.abs() * torch.sgn(got) if not got.is_complex() else direction
-        estimate = _slope(subject, position, direction, got)
+        estimate = base_slope(subject, position, direction, got)
         if refutes(subject, estimate, got, direction) and _confirmed(subject, position, direction, got):
             return _located(subject, start, direction)
         if not supports(subject, estimate, got, direction):
@@ -221,55 +219,12 @@ def _with_differences(subject: Subject, start: Judgement) -> Judgement:
     if undecided is None:
         return replace(start, oracle="differences")
     reason = "differences are too uncertain here"
-    return replace(start, verdict="unknown", reason=reason, kink=_kink(undecided), oracle="differences")
-
-
-def _slope(
-    subject: Subject, position: int, direction: torch.Tensor, guess: torch.Tensor, stretch: float = 1.0
-) -> Estimate:
-    accuracy = 0.01 * allowance(subject, guess, direction, 0.0)
-    return slope(subject, position, direction, subject.base_upstream, accuracy=accuracy, stretch=stretch)
-
-
-def allowance(subject: Subject, gradient: torch.Tensor, direction: torch.Tensor, slope_found: float) -> float:
-    """How far the slope along `direction` may be from what the gradient says."""
-    weight = size_of([gradient], [direction])
-    floor = subject.tolerance.floor * scale(gradient) * size_of([direction], [torch.ones_like(direction)])
-    return float(subject.tolerance.relative * max(weight, abs(slope_found)) + floor)
-
-
-def supports(subject: Subject, estimate: Estimate, gradient: torch.Tensor, direction: torch.Tensor) -> bool:
-    """Whether the slope is what the gradient says, as far as both are known, and known well enough."""
-    allowed = allowance(subject, gradient, direction, estimate.value) + _zero(subject)
-    off = abs(estimate.value - inner(gradient, direction))
-    return estimate.usable and estimate.error <= allowed and off <= allowed + estimate.error
-
-
-def refutes(subject: Subject, estimate: Estimate, gradient: torch.Tensor, direction: torch.Tensor) -> bool:
-    """Whether the slope is certainly another than the gradient says."""
-    allowed = allowance(subject, gradient, direction, estimate.value)
-    off = abs(estimate.value - inner(gradient, direction))
-    return estimate.usable and off > allowed and off > 8 * estimate.error
-
-
-def _zero(subject: Subject) -> float:
-    """A slope that is zero may come out this large by rounding."""
-    return 1e5 * subject.tolerance.eps * size_of(subject.base_upstream, subject.base.differentiable)
+    return replace(start, verdict="unknown", reason=reason, kink=is_kink(undecided), oracle="differences")
 
 
 def _confirmed(subject: Subject, position: int, direction: torch.Tensor, got: torch.Tensor) -> bool:
     """A second ladder of other steps says the same: two entries of one ladder may agree by chance."""
-    return refutes(subject, _slope(subject, position, direction, got, stretch=0.61), got, direction)
-
-
-def _kink(estimate: Estimate) -> bool:
-    size = max(abs(estimate.left), abs(estimate.right), 1e-300)
-    return abs(estimate.left - estimate.right) > 1e-3 * size
-
-
-def _relative(estimate: Estimate, direction: torch.Tensor, gradient: torch.Tensor) -> float:
-    weight = size_of([gradient], [direction])
-    return estimate.error / weight if weight else estimate.error
+    return refutes(subject, base_slope(subject, position, direction, got, stretch=0.61), got, direction)
 
 
 def _located(subject: Subject, start: Judgement, direction: torch.Tensor) -> Judgement:
@@ -307,10 +262,10 @@ def _element(
     unit = torch.zeros_like(flat)
     size = max(float(flat[place].abs()), 1e-12)
     unit[place] = size
-    estimate = _slope(subject, position, unit.reshape(got.shape), got)
+    estimate = base_slope(subject, position, unit.reshape(got.shape), got)
     if not got.is_complex():
         return estimate, estimate.value / size
-    other = _slope(subject, position, (unit * 1j).reshape(got.shape), got)
+    other = base_slope(subject, position, (unit * 1j).reshape(got.shape), got)
     return estimate, complex(estimate.value / size, other.value / size)
 
 
@@ -332,20 +287,7 @@ def _suspects(subject: Subject, start: Judgement, direction: torch.Tensor) -> li
             restricted[part[0] : part[1]] = direction.reshape(-1)[part[0] : part[1]]
             restricted = restricted.reshape(direction.shape)
             evaluations += 1
-            if refutes(subject, _slope(subject, position, restricted, got), got, restricted):
+            if refutes(subject, base_slope(subject, position, restricted, got), got, restricted):
                 ranges.append(part)
     sample = torch.linspace(0, count - 1, SAMPLE).long().tolist()
     return sorted({*found, *sample})
-
-
-def is_constant(subject: Subject, position: int, got: torch.Tensor) -> bool:
-    """Whether the output does not move with a few elements of the argument that have a gradient, at any
-    small step."""
-    places = got.reshape(-1).abs().argsort(descending=True)[: max(8, got.numel() // 8)]
-    places = places[torch.linspace(0, places.numel() - 1, min(8, places.numel())).long()]
-    moved = 0
-    for place in places.tolist():
-        unit = torch.zeros_like(got).reshape(-1)
-        unit[place] = random_direction(subject.inputs[position], 7).reshape(-1)[place]
-        moved += not _slope(subject, position, unit.reshape(got.shape), got).constant
-    return moved == 0
