@@ -104,7 +104,7 @@ class Batched(Primitive):
         zero: set[int] = set()
 
         def one(values: Any, tangents: Any) -> tuple[Tensor, ...]:
-            outs = self.inner.jvp(plan, values, tangents, arg_metas, output_metas)
+            outs = self.inner.jvp(plan, values, tangents, arg_metas, output_metas or [])
             zero.update(index for index, out in enumerate(outs) if out is None)
             return tuple(out for out in outs if out is not None)
 

@@ -93,9 +93,9 @@ class Opaque:
 
     def _complaint(self) -> Exception:
         return SecondDerivativeError(
-            f"{self.name} is opaque: torch cannot see into it, so it has no derivative of its own. Make it the forward of an "
-            f"op with a formula, gs.op({self.name}, x=lambda grad, x: …); where it stands in a formula, the same gives the "
-            f"second derivative."
+            f"{self.name} is opaque: torch cannot see into it, so it has no derivative of its own. Make it the forward "
+            f"of an op with a formula, gs.op({self.name}, x=lambda grad, x: …); where it stands in a formula, the same "
+            f"gives the second derivative."
         )
 
     def differentiate(self, primitive: TablePrimitive) -> None:
@@ -138,7 +138,8 @@ class Opaque:
         if hint not in _TYPES:
             known = ", ".join(str(key) for key in _TYPES)
             raise DefinitionError(
-                f"opaque {self.name}: `{parameter.name}` is annotated {hint}, which an operator cannot take; it takes {known}"
+                f"opaque {self.name}: `{parameter.name}` is annotated {hint}, which an operator cannot take; it "
+                f"takes {known}"
             )
         return _TYPES[hint]
 
@@ -157,7 +158,8 @@ class Opaque:
         results = [result] if self.outputs == 1 else result
         if not isinstance(results, (tuple, list)) or len(results) != self.outputs:
             raise FormulaError(
-                f"opaque {self.name} returned {type(result).__name__}, expected {self.outputs} tensors, as outputs= says"
+                f"opaque {self.name} returned {type(result).__name__}, expected {self.outputs} tensors, as "
+                f"outputs= says"
             )
         return [torch.as_tensor(out) for out in results]
 
@@ -171,8 +173,8 @@ class Opaque:
         for index, (got, want) in enumerate(zip(results, expected, strict=True)):
             if got.shape != want.shape or got.dtype != want.dtype:
                 raise FormulaError(
-                    f"opaque {self.name}: output {index} is {got.dtype} of shape {tuple(got.shape)}, but its shape rule says "
-                    f"{want.dtype} of shape {tuple(want.shape)}"
+                    f"opaque {self.name}: output {index} is {got.dtype} of shape {tuple(got.shape)}, but its shape rule "
+                    f"says {want.dtype} of shape {tuple(want.shape)}"
                 )
         self._checked.add(key)
 
@@ -183,7 +185,8 @@ class Opaque:
         """One call for each example of the batch."""
         if info.batch_size == 0:
             raise CallError(f"opaque {self.name}: vmap over a batch of size 0 has no example to call it with")
-        columns = [[_example(arg, dim, i) for arg, dim in zip(args, in_dims, strict=True)] for i in range(info.batch_size)]
+        batch = range(info.batch_size)
+        columns = [[_example(arg, dim, i) for arg, dim in zip(args, in_dims, strict=True)] for i in batch]
         results = [self.operator(*column) for column in columns]
         if self.outputs == 1:
             return torch.stack(results), 0
@@ -211,8 +214,8 @@ def opaque(shape_rule: Callable[..., Any], *, outputs: int = 1) -> Callable[[Cal
             compute with shapes alone, never with values.
         outputs: how many tensors the function returns (as a tuple, if more than one).
 
-    Parameters are tensors, unless their annotation or default says otherwise: `Tensor | None`, `list[Tensor]`, int, float,
-    bool, str, torch.dtype. The function gets detached tensors, so `.numpy()` works, and may return NumPy arrays.
+    Parameters are tensors, unless their annotation or default says otherwise: `Tensor | None`, `list[Tensor]`, int,
+    float, bool, str, torch.dtype. The function gets detached tensors, so `.numpy()` works, and may return NumPy arrays.
     `opaque(…).operator` is the `torch.library` operator, for `torch.library.opcheck`.
 
     Raises DefinitionError for parameters that an operator cannot have.

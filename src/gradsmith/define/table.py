@@ -87,7 +87,7 @@ class TablePrimitive(Primitive):
         else:
             result = self.table.signature.call(self.table.forward, self.arguments(args))
         if isinstance(result, Tensor) and not self.table.words.outputs:
-            return _fresh(result, args)
+            return _fresh(result, args)  # type: ignore[no-any-return]
         return self.take_apart(result, args)
 
     def arguments(self, args: Values) -> list[Any]:
@@ -249,7 +249,7 @@ class TablePrimitive(Primitive):
         result: Any,
         needs: Needs,
         metas: Values,
-        broadcast: tuple[Any, ...],
+        arriving: Values,
         grads: list[Any],
     ) -> None:
         """Hand what a formula returned to the flat arguments that need it."""
