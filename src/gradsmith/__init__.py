@@ -1,5 +1,12 @@
 """Custom gradients for PyTorch: write one, check it, ship it."""
 
+from gradsmith import nn as nn
+from gradsmith.catalog import cross_entropy as cross_entropy
+from gradsmith.catalog import exp as exp
+from gradsmith.catalog import linear as linear
+from gradsmith.check import Finding as Finding
+from gradsmith.check import Report as Report
+from gradsmith.check import check as check
 from gradsmith.define.classic import Function as Function
 from gradsmith.define.errors import CallError as CallError
 from gradsmith.define.errors import ContextWarning as ContextWarning
@@ -14,3 +21,4 @@ from gradsmith.define.op import Op as Op
 from gradsmith.define.op import op as op
 from gradsmith.define.opaque import Opaque as Opaque
 from gradsmith.define.opaque import opaque as opaque
+from gradsmith.memory import reuse_memory as reuse_memory

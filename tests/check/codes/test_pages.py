@@ -22,9 +22,6 @@ DESIGN = Path(__file__).parents[3] / "docs" / "design.md"
 NOT_YET = {
     "low-precision": "a sum of 1024 rows taken in bfloat16 is not told from rounding",
     "framework-bug": "nested forward mode is not asked for",
-    "gradient-conjugate": "found, and named gradient-wrong: under a complex upstream the conjugate does not show",
-    "nondeterministic": "the backward is run from the random state of the forward, so it draws the same numbers again",
-    "not-smooth-here": "judged close by instead, away from the kink, and nothing is said",
 }
 # Pages whose repair needs a part of the library that is not there yet.
 NO_REPAIR_YET = {
