@@ -114,7 +114,7 @@ class ClassPrimitive(Primitive):
                 for grad, meta in zip(upstream, out_metas, strict=True)
             ]
         result = self.backward(self.context(plan, values), *upstream)
-        given = list(result) if isinstance(result, (tuple, list)) else [result]
+        given = list(result) if isinstance(result, tuple) else [result]
         count = len(self.structures)
         if len(given) < count or any(extra is not None for extra in given[count:]):
             raise FormulaError(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gradsmith.define import connect, precision
 from gradsmith.define._private import forward_ad_enabled
+from gradsmith.define.primitive import Slot
 from gradsmith.define.projection import repair
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def push(primitive: Primitive, ctx: Any, tangents: Sequence[Any]) -> list[Any]:
         path = _primal(tensors[-1]) if kept.anchored else None
         primals = [_primal(value) for value in kept.values(tensors)]
         known = dict(zip(kept.plan.slots, primals, strict=True))
+        known.update({Slot("rest", slot.index): known[slot] for slot in kept.plan.slots if slot.kind == "argument"})
         plan = primitive.jvp_plan(tuple(tangent is not None for tangent in tangents), kept.layout)
         values: Values = [known[slot] for slot in plan.slots]
         if primitive.once:

@@ -118,7 +118,8 @@ class TablePrimitive(Primitive):
                 f"op {self.name}: the forward must return a tuple ({', '.join(named)}), as outputs= says"
             )
         for out in outputs:
-            if out is not None and not isinstance(out, Tensor):
+            plain = structure != tree.LEAF and type(out) in tree.PLAIN
+            if out is not None and not isinstance(out, Tensor) and not plain:
                 raise CallError(
                     f"op {self.name}: the forward returned a {type(out).__name__}; an output is a tensor, None, or a "
                     f"list, tuple, dict or dataclass of them. Hand other values to the formulas with gs.keep."
