@@ -29,14 +29,14 @@ def cross_entropy(
 
         ∂l/∂z_k = (Σ_c w_c q_c) p_k - w_k q_k
 
-    which for a class index y without weights is softmax minus one-hot, p_k - 1[k = y]. A class index is the distribution
-    q = (1-ε) 1[k = y] + ε/C with label smoothing ε over C classes, given probabilities t are q = (1-ε) t + ε/C. "mean"
-    divides by the number of rows; for class indices by Σ w_y over the rows that are not ignored. Further,
+    which for a class index y without weights is softmax minus one-hot, p_k - 1[k = y]. With label smoothing ε over C
+    classes, a class index is the distribution q = (1-ε) 1[k = y] + ε/C, and given probabilities t are q = (1-ε) t + ε/C.
+    "mean" divides by the number of rows; for class indices by Σ w_y over the rows that are not ignored. Further,
 
         ∂l/∂t_k = -(1-ε) w_k log p_k        ∂l/∂w_k = -q_k log p_k, and -(∂D/∂w_k) l/D where "mean" divides by D
 
     Args:
-        logits: (C,), (N, C) or (N, C, d1, …); a floating-point dtype. Of half and bfloat16 the softmax is taken in float32.
+        logits: (C,), (N, C) or (N, C, d1, …); floating point. Of half and bfloat16 the softmax is taken in float32.
         targets: class indices of the shape of logits without C, or probabilities of the shape of logits.
         weight: (C,), a weight per class; or None.
         ignore_index: rows with this target count nothing; for class indices only.
@@ -44,11 +44,11 @@ def cross_entropy(
         label_smoothing: from 0 to 1.
 
     Returns:
-        A scalar, or with reduction="none" one loss per row. "mean" over no rows is NaN, as torch has it, with the gradient 0.
+        A scalar, or with reduction="none" one loss per row. "mean" over no rows is NaN with the gradient 0, as torch.
 
-    Saves: logits, targets and weight, and no intermediate value: the softmax is taken again in the backward. torch saves
-    as many bytes and computes a new tensor of the size of logits for it. Source: Goodfellow, Bengio and Courville, Deep
-    Learning, section 6.2.2.3; label smoothing from https://arxiv.org/abs/1512.00567, section 7.
+    Saves: logits, targets and weight, and no intermediate value: the softmax is taken again in the backward. torch
+    saves as many bytes, in a new tensor of the size of logits. Source: Goodfellow, Bengio and Courville, Deep Learning,
+    section 6.2.2.3; label smoothing from https://arxiv.org/abs/1512.00567, section 7.
 
     Raises RuntimeError or IndexError for shapes, dtypes and class indices that torch refuses, too.
 
