@@ -114,7 +114,9 @@ def test_checkpointing_and_offloading_work(function, reentrant):
 
 
 @pytest.mark.parametrize(
-    "function", [lambda x: square(x, x), gs.exp, Square.apply, KeepsOnCtx.apply], ids=["op", "output", "class", "on ctx"]
+    "function",
+    [lambda x: square(x, x), gs.exp, Square.apply, KeepsOnCtx.apply],
+    ids=["op", "output", "class", "on ctx"],
 )
 @pytest.mark.filterwarnings("ignore::gradsmith.ContextWarning")
 def test_everything_is_freed_without_the_garbage_collector(function):

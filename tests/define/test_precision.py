@@ -101,9 +101,7 @@ def test_gradients_of_another_floating_dtype_are_cast():
 
 
 def test_complex_arguments_follow_torchs_conjugate_convention():
-    product = gs.op(
-        lambda a, b: a * b, a=lambda grad, b: grad * b.conj(), b=lambda grad, a: grad * a.conj()
-    )
+    product = gs.op(lambda a, b: a * b, a=lambda grad, b: grad * b.conj(), b=lambda grad, a: grad * a.conj())
     a, b = (torch.randn(3, dtype=torch.complex128, requires_grad=True) for _ in range(2))
     assert torch.autograd.gradcheck(product, (a, b), check_forward_ad=True, check_batched_grad=True)
     assert torch.autograd.gradgradcheck(product, (a, b))

@@ -135,7 +135,7 @@ def test_a_residual_whose_argument_is_not_kept_is_refused_and_says_what_to_do():
     hidden = x * 1.0  # no leaf: it would cost memory to keep
     (g,) = torch.autograd.grad(op(hidden).sum(), hidden, create_graph=True)
     for unused in (False, True):
-        with pytest.raises(gs.SecondDerivativeError, match="residual `y`.*`x`, which is needed.*formula ask for `x`"):
+        with pytest.raises(gs.SecondDerivativeError, match=r"residual `y`.*`x`, which is needed.*formula ask for `x`"):
             torch.autograd.grad(g.sum(), x, retain_graph=True, allow_unused=unused)
 
 

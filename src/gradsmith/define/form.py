@@ -1,4 +1,4 @@
-"""An op for arguments of one structure: how it is called, eagerly and inside a compiled graph."""
+"""An op for arguments of one structure."""
 
 from __future__ import annotations
 
@@ -8,26 +8,24 @@ from typing import Any
 from torch import Tensor
 
 from gradsmith.define import tree
-from gradsmith.define._private import in_graph
 from gradsmith.define.function import Functions
 from gradsmith.define.origin import Origin
 from gradsmith.define.table import TablePrimitive
 
 
 class Form:
-    """The two ways to call one primitive of an op."""
+    """One primitive of an op, its Functions, and how they are called."""
 
     def __init__(self, primitive: TablePrimitive, origin: Callable[[TablePrimitive], Origin]) -> None:
         self.primitive = primitive
         self.functions = Functions(primitive, origin(primitive))
         call = self.functions.call
 
-        def graph_call(*args: Any) -> Any:
+        def flat_call(*args: Any) -> Any:
             result = call(*args)
             return result if type(result) is Tensor else nested(result)
 
-        self.call = graph_call
-        self.graph_call = in_graph(graph_call)
+        self.call = flat_call
 
 
 def nested(result: Any) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import torch
 
 from gradsmith.define import precision, tree
+from gradsmith.define._private import in_graph
 from gradsmith.define.errors import DefinitionError
 from gradsmith.define.form import Form
 from gradsmith.define.formula import (
@@ -28,8 +30,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Rule = Callable[..., Any]
 AnyRule = TypeVar("AnyRule", bound=Rule)
-
-_UNTRACKED = (set, frozenset)
+_serial = count()
 
 
 class Op(Generic[P, R]):
@@ -68,6 +69,7 @@ class Op(Generic[P, R]):
         self._check_names()
         for target, function in formulas.items():
             self._add((target,), function)
+        self._graph_call = in_graph(lambda *values: self._call(*values))
         self._arity = self._signature.positional if self._signature.positional == len(self._signature.names) else -1
         self._rebuild()
 
@@ -150,6 +152,7 @@ class Op(Generic[P, R]):
             vmap=self._vmap,
             once=self._once,
         )
+        self._identity = f"{self.name} {next(_serial)}"
         self._forms: dict[tuple[tree.Structure, ...], Form] = {}
         self._simple = self._form((tree.LEAF,) * len(self._signature.names))
         if isinstance(self.forward, Opaque) and not self._once:
@@ -162,18 +165,22 @@ class Op(Generic[P, R]):
         values: Sequence[Any] = args
         if kwargs or len(args) != self._arity:
             values = self._signature.bind(args, kwargs)
+        if torch.compiler.is_compiling() and self._identity:  # reading it makes a graph valid for this very op only
+            return self._graph_call(*values)  # type: ignore[no-any-return, no-untyped-call]
+        return self._call(*values)  # type: ignore[no-any-return]
+
+    def _call(self, *values: Any) -> Any:
         for value in values:
             if type(value) not in tree.PLAIN and tree.is_container(value):
                 form, values = self._take_apart(values)
                 break
         else:
             form = self._simple
-        call: Callable[..., R] = form.graph_call if torch.compiler.is_compiling() else form.call
         if self._cast is None:
-            return call(*values)
-        values, autocast = precision.cast_arguments(self._cast, values)
+            return form.call(*values)
+        cast_values, autocast = precision.cast_arguments(self._cast, values)
         with autocast:
-            return call(*values)
+            return form.call(*cast_values)
 
     apply = __call__
 

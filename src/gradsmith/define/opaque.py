@@ -173,8 +173,8 @@ class Opaque:
         for index, (got, want) in enumerate(zip(results, expected, strict=True)):
             if got.shape != want.shape or got.dtype != want.dtype:
                 raise FormulaError(
-                    f"opaque {self.name}: output {index} is {got.dtype} of shape {tuple(got.shape)}, but its shape rule "
-                    f"says {want.dtype} of shape {tuple(want.shape)}"
+                    f"opaque {self.name}: output {index} is {got.dtype} of shape {tuple(got.shape)}, but its shape "
+                    f"rule says {want.dtype} of shape {tuple(want.shape)}"
                 )
         self._checked.add(key)
 

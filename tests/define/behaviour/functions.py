@@ -1,8 +1,9 @@
 """The functions of the behaviour suite, by what their gradient saves, each in three styles.
 
 Every rule is three times the derivative of its forward. So a route that differentiates the forward, instead of using
-the rule, is found out: the oracle, `3 f(x) - 2 stop(f(x))`, has the value of f and three times every derivative. A rule that uses the output is
-differentiated through itself: its oracle is `exp(3 x) stop(exp(-2 x))`, whose derivatives are 3, 9, 27 times the value.
+the rule, is found out: the oracle, `3 f(x) - 2 stop(f(x))`, has the value of f and three times every derivative. A rule
+that uses the output is differentiated through itself: its oracle is `exp(3 x) stop(exp(-2 x))`, whose derivatives are
+3, 9, 27 times the value.
 """
 
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ def masked_with_constant(x):
 
 
 product = gs.op(lambda x, y: x * y, x=lambda grad, y: 3 * grad * y, y=lambda grad, x: 3 * grad * x)
+
 
 def tripled(f):
     return lambda x: 3 * f(x) - 2 * f(x).detach()
@@ -100,9 +102,7 @@ CLASSES = {
     "the output": classic(save(with_output), lambda ctx, grad: 3 * grad * ctx.saved_tensors[0]),
     "another argument": classic(save(lambda x: (x * OTHER, ())), lambda ctx, grad: 3 * grad * OTHER),
     "a residual": classic(save(with_lse), lse_backward),
-    "a shape": classic(
-        save(lambda x: (x.sum(-1), ())), lambda ctx, grad: 3 * grad.unsqueeze(-1).expand(ctx.shape)
-    ),
+    "a shape": classic(save(lambda x: (x.sum(-1), ())), lambda ctx, grad: 3 * grad.unsqueeze(-1).expand(ctx.shape)),
 }
 
 
