@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from gradsmith.cli.bench_command import bench
 from gradsmith.cli.check_command import check
 from gradsmith.cli.explain_command import explain
 
@@ -14,5 +15,6 @@ def main() -> None:
     """Custom gradients for PyTorch: check those of a program, and explain what was found."""
 
 
+main.add_command(bench)
 main.add_command(check)
 main.add_command(explain)
