@@ -1,0 +1,168 @@
+"""Statements for a few roots: what is used twice gets a name, so does what would make a line too long."""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+from collections.abc import Iterable, Mapping, Sequence
+
+from gradsmith.derive.expression import ATOM, Scope, Text, expression
+from gradsmith.derive.graph import Node
+from gradsmith.derive.plan import FACTS, Holding
+
+WIDTH = 100
+_INLINE = {"size", "numel", "ndim", "dtype", "device", "item"}
+_VIEWS = {"mT", "T", "unsqueeze"}
+_NAMES = {  # what a value is called that the author has no name for
+    "add": "total",
+    "sub": "difference",
+    "mul": "product",
+    "div": "ratio",
+    "pow": "power",
+    "neg": "negative",
+    "matmul": "product",
+    "linear": "product",
+    "sum": "total",
+    "amax": "maximum",
+    "amin": "minimum",
+    "where": "chosen",
+    "linalg_vector_norm": "norm",
+    "getitem": "part",
+    "item": "part",
+    "to": "converted",
+    "einsum": "product",
+    "rsqrt": "inverse_root",
+    "sqrt": "root",
+    "abs": "size",
+    "size": "size",
+    "numel": "count",
+    "new_zeros": "zeros",
+    **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge", "bitwise_and", "bitwise_or"), "mask"),
+    **dict.fromkeys(("reshape", "view", "transpose", "permute", "flatten", "unsqueeze", "squeeze", "mT"), "view"),
+}
+_RESERVED = {"torch", "F", "gs", "math", "needs", "_"}
+
+
+class Block:
+    """The statements that compute some roots from leaves that have names already."""
+
+    def __init__(
+        self,
+        leaves: Mapping[Node, str],
+        holdings: Mapping[tuple[Node, str], Holding],
+        taken: Iterable[str],
+        *,
+        keep_names: bool = False,
+        named: Mapping[Node, str] | None = None,
+    ) -> None:
+        self.lines: list[str] = []
+        self._names = dict(leaves)
+        self._holdings = holdings
+        self._taken = {*taken, *leaves.values(), *_RESERVED}
+        self._keep_names = keep_names
+        self._wanted_names = dict(named or {})
+        self._taken.update(self._wanted_names.values())
+        self._scope = Scope(self._text, self._attribute)
+        self._uses: dict[Node, int] = {}
+
+    def write(self, roots: Sequence[Node], indent: str, prefix: str) -> list[str]:
+        """Add the statements; return the source of each root, the first short enough to follow `prefix`."""
+        for root in roots:
+            self._count(root)
+        for held in self._holdings.values():
+            if held.tensor is not None and held.tensor not in self._names:
+                self._uses[held.tensor] = self._uses.get(held.tensor, 0) + 2
+        for node in self._in_order(roots):
+            if node not in self._names and self._deserves_name(node, roots):
+                self._assign(node, indent)
+        return [self._fit(root, indent, f"{indent}{prefix}") for root in roots]
+
+    # ---- which values have names -------------------------------------------------------------------------------
+
+    def _count(self, node: Node) -> None:
+        self._uses[node] = self._uses.get(node, 0) + 1
+        if self._uses[node] == 1 and node not in self._names:
+            for input in node.inputs:
+                if node.op not in FACTS or input is not node.args["input"]:
+                    self._count(input)
+
+    def _in_order(self, roots: Sequence[Node]) -> list[Node]:
+        """What the roots are computed from, inputs first."""
+        order: dict[Node, None] = {}
+
+        def visit(node: Node) -> None:
+            if node in order or node in self._names:
+                return
+            if node.op in FACTS:
+                held = self._holdings.get((node.args["input"], FACTS[node.op]))
+                inputs = [input for input in node.inputs if input is not node.args["input"]]
+                inputs += [held.tensor] if held is not None and held.tensor is not None else []
+            else:
+                inputs = node.inputs
+            for input in inputs:
+                visit(input)
+            order[node] = None
+
+        for root in roots:
+            visit(root)
+        return list(order)
+
+    def _deserves_name(self, node: Node, roots: Sequence[Node]) -> bool:
+        if node in self._wanted_names:
+            return True
+        if self._keep_names and node.name is not None and node.authored:
+            return node not in roots or self._uses[node] > 1
+        shared = self._uses[node] > 1 and node.op not in _INLINE
+        return shared and not (node.op in _VIEWS and node.args["input"] in self._names)
+
+    def _assign(self, node: Node, indent: str) -> None:
+        """`name = …`, with the name in force for everything after."""
+        name = self._wanted_names.get(node) or self._new_name(node)
+        source = self._fit(node, indent, f"{indent}{name} = ")
+        self._names[node] = name
+        self.lines.append(f"{indent}{name} = {source}")
+
+    def _new_name(self, node: Node) -> str:
+        base = node.name or _NAMES.get(node.op, node.op.removeprefix("math."))
+        if keyword.iskeyword(base) or hasattr(builtins, base):
+            base += "_"
+        name, count = base, 2
+        while name in self._taken:
+            name, count = f"{base}{count}" if base[-1].isalpha() else f"{base}_{count}", count + 1
+        self._taken.add(name)
+        return name
+
+    # ---- source ------------------------------------------------------------------------------------------------
+
+    def _fit(self, node: Node, indent: str, before: str) -> str:
+        """The source of a node after `before`, its larger parts assigned first where the line would be too long."""
+        while True:
+            source = self._write(node).source
+            part = self._largest_part(node) if len(before) + len(source) > WIDTH else None
+            if part is None:
+                return source
+            self._assign(part, indent)
+
+    def _largest_part(self, node: Node) -> Node | None:
+        """The largest expression inside that could have a name, but not nearly all of it."""
+        parts = [part for part in self._in_order([node]) if part is not node and part.op not in _INLINE and part.is_tensor]
+        whole = len(self._write(node).source)
+        sizes = {part: len(self._write(part).source) for part in parts}
+        fitting = [part for part in parts if 8 < sizes[part] <= 0.7 * whole] or [p for p in parts if sizes[p] > 8]
+        return max(fitting, key=lambda part: sizes[part]) if fitting else None
+
+    def _write(self, node: Node) -> Text:
+        name = self._names.get(node)
+        return expression(node, self._scope) if name is None else Text(name)
+
+    def _text(self, node: Node) -> Text:
+        return self._write(node)
+
+    def _attribute(self, tensor: Node, kind: str) -> str:
+        held = self._holdings.get((tensor, kind))
+        if held is None:
+            return f"{self._write(tensor).within(ATOM)}.{kind}"
+        if held.parameter is not None:
+            return held.parameter
+        assert held.tensor is not None
+        return f"{self._write(held.tensor).within(ATOM)}.{kind}"

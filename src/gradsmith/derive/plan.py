@@ -1,0 +1,172 @@
+"""What each formula takes as it is, and what it computes again.
+
+A formula may use the upstream gradient, arguments, outputs and residuals. What is cheap to compute from those
+(elementwise steps, moves of elements) is computed again. The results of work (products, reductions, softmax) that the
+forward does anyway are kept, and so is what follows elementwise from reductions alone, since it is small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gradsmith.derive.calls import rule_of
+from gradsmith.derive.graph import Graph, Node
+from gradsmith.derive.shapes import Shapes
+
+FACTS = {"size": "shape", "numel": "shape", "ndim": "shape", "dtype": "dtype", "device": "device"}
+
+
+@dataclass
+class Holding:
+    """Where a formula reads the shape (or dtype, device) of a tensor: off a tensor it has, or a parameter of its own."""
+
+    tensor: Node | None  # one of the formula's tensors
+    parameter: str | None  # "x_shape"
+
+
+@dataclass
+class Formula:
+    """The gradient of one argument."""
+
+    target: str
+    root: Node
+    leaves: dict[Node, str] = field(default_factory=dict)  # what it takes as it is, by the parameter's name
+    holdings: dict[tuple[Node, str], Holding] = field(default_factory=dict)  # (tensor, "shape") -> where it is read
+    kept: list[Node] = field(default_factory=list)  # those of the leaves that are residuals
+
+    def parameters(self, arguments: Sequence[str]) -> list[str]:
+        """In a fixed order: upstream, outputs, arguments (each with its shape), residuals."""
+        found = {*self.leaves.values(), *[h.parameter for h in self.holdings.values() if h.parameter]}
+        order = [name for node, name in self.leaves.items() if node.op == "upstream"]
+        inputs = [word for name in arguments for word in (name, *[f"{name}_{kind}" for kind in FACTS.values()])]
+        residuals = [name for node, name in self.leaves.items() if node in self.kept]
+        outputs = [name for name in self.leaves.values() if name not in {*order, *inputs, *residuals}]
+        wanted = dict.fromkeys([*sorted(order), *sorted(outputs), *inputs, *residuals])
+        return [name for name in wanted if name in found]
+
+
+class Planner:
+    """Plans the formulas of one op, with the same names for residuals in all of them."""
+
+    def __init__(self, graph: Graph, outputs: dict[str, Node]) -> None:
+        self.outputs = {node: name for name, node in outputs.items()}
+        self.arguments = [node for node in graph.nodes if node.op == "argument"]
+        self.shapes = Shapes(graph.nodes, outputs)
+        self.residuals: dict[Node, str] = {}
+
+    def formula(self, target: str, root: Node) -> Formula:
+        formula = Formula(target, root)
+        leaves, facts, computed = self._gather([root], again=set())
+        again: set[Node] = set()
+        for leaf in sorted(leaves, key=lambda node: -node.index):
+            steps: set[Node] = set()
+            if self._is_cheap(leaf) and all(self._follows(input, leaves - {leaf}, steps) for input in leaf.inputs):
+                again |= {leaf, *steps}
+                leaves, facts, computed = self._gather([root], again)
+        for leaf in sorted(leaves, key=lambda node: node.index):
+            self._take(formula, leaf)
+        for fact in sorted(facts, key=lambda node: node.index):
+            self._place(formula, fact, leaves, computed)
+        return formula
+
+    # ---- what is kept ------------------------------------------------------------------------------------------
+
+    def _gather(self, roots: Sequence[Node], again: set[Node]) -> tuple[set[Node], set[Node], set[Node]]:
+        """Below `roots`: the leaves, the facts about tensors that are read, and what is computed."""
+        leaves: set[Node] = set()
+        facts: set[Node] = set()
+        computed: set[Node] = set()
+        waiting = list(roots)
+        while waiting:
+            node = waiting.pop()
+            if node in leaves or node in facts or node in computed:
+                continue
+            if node.op in FACTS:
+                facts.add(node)
+                waiting.extend(input for input in node.inputs if input is not node.args["input"])
+            elif node not in again and self._is_leaf(node):
+                leaves.add(node)
+            else:
+                computed.add(node)
+                waiting.extend(node.inputs)
+        return leaves, facts, computed
+
+    def _follows(self, node: Node, leaves: set[Node], steps: set[Node]) -> bool:
+        """Whether a node is cheap to compute from these leaves; adds what is computed on the way to `steps`."""
+        if node in leaves or node.op in FACTS or node in steps:
+            return True
+        if node.op in ("argument", "upstream") or (node.is_tensor and not self._is_cheap(node)):
+            return False
+        steps.add(node)
+        return all(self._follows(input, leaves, steps) for input in node.inputs)
+
+    def _is_leaf(self, node: Node) -> bool:
+        return node.op in ("argument", "upstream") or node in self.outputs or (node.authored and _is_worth(node))
+
+    def _is_cheap(self, leaf: Node) -> bool:
+        rule = rule_of(leaf.op)
+        return rule is not None and not rule.random and rule.kind != "work" and leaf.op != "item"
+
+    def _take(self, formula: Formula, leaf: Node) -> None:
+        if leaf.op in ("argument", "upstream"):
+            formula.leaves[leaf] = leaf.args["name"] if leaf.op == "argument" else leaf.name or ""
+        elif leaf in self.outputs:
+            formula.leaves[leaf] = self.outputs[leaf]
+        else:
+            self._keep(formula, leaf)
+
+    def _keep(self, formula: Formula, node: Node) -> None:
+        formula.leaves[node] = self.residuals.setdefault(node, "")  # named by the writer
+        formula.kept.append(node)
+
+    # ---- shapes, dtypes, devices -------------------------------------------------------------------------------
+
+    def _place(self, formula: Formula, fact: Node, leaves: set[Node], computed: set[Node]) -> None:
+        owner, kind = fact.args["input"], FACTS[fact.op]
+        if (owner, kind) in formula.holdings:
+            return
+        if kind == "dtype":
+            alike = [node for node in (owner, *self.arguments) if node.is_tensor and node.value.dtype == owner.value.dtype]
+        elif kind == "device":
+            alike = [node for node in (owner, *self.arguments) if node.is_tensor]
+        else:
+            alike = [node for node in (owner, *leaves, *computed) if node.is_tensor and self.shapes.same(node, owner)]
+            alike.sort(key=lambda node: (node is not owner, node.op != "upstream", node.index))
+        held = next((node for node in alike if node in leaves or node in computed), None)
+        argument = next((node for node in [*alike, *self.arguments] if self._tells(node, owner, kind)), None)
+        if held is not None and (held is owner or held in leaves or argument is None):
+            formula.holdings[owner, kind] = Holding(held, None)
+        elif argument is not None:
+            formula.holdings[owner, kind] = Holding(None, f"{argument.args['name']}_{kind}")
+        else:
+            self._keep(formula, fact)
+
+    def _tells(self, node: Node, owner: Node, kind: str) -> bool:
+        """Whether an argument has the same shape (dtype, device) as `owner`."""
+        if node.op != "argument" or not node.is_tensor:
+            return False
+        if kind == "shape":
+            return self.shapes.same(node, owner)
+        return kind == "device" or bool(node.value.dtype == owner.value.dtype)
+
+
+def _is_worth(node: Node) -> bool:
+    """Whether a value of the forward is kept rather than computed again."""
+    if node.op == "item":
+        return _is_worth(node.args["input"])
+    rule = rule_of(node.op)
+    if rule is None or not node.is_tensor:
+        return False
+    return rule.random or rule.kind == "work" or (rule.kind == "elementwise" and _is_reduced(node))
+
+
+def _is_reduced(node: Node) -> bool:
+    """Whether a tensor was computed, element by element, from reductions alone."""
+    rule = rule_of(node.op)
+    if rule is None:
+        return False
+    if "keepdim" in rule.signature.parameters:
+        return True
+    tensors = [input for input in node.inputs if input.is_tensor]
+    return rule.kind != "work" and node.op != "expand" and bool(tensors) and all(map(_is_reduced, tensors))

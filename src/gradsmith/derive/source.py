@@ -1,0 +1,153 @@
+"""The printed module: imports, the forward, and a formula per argument."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gradsmith.derive.block import WIDTH, Block
+from gradsmith.derive.expression import Scope, Text, expression, quoted, value_text
+from gradsmith.derive.graph import Graph, Node, nodes_in
+from gradsmith.derive.plan import Formula
+
+_EMPTY = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Function:
+    """The author's function, as it was traced."""
+
+    name: str
+    signature: inspect.Signature
+    doc: str | None
+    fixed: dict[str, Any]  # arguments that are neither tensors nor numbers: the source holds for these values alone
+
+
+def source(
+    function: Function,
+    graph: Graph,
+    outputs: dict[str, Node],
+    formulas: Sequence[Formula],
+    zero: Sequence[str],
+    residuals: dict[Node, str],
+) -> str:
+    """The whole text. Gives `residuals`, and the leaves of the formulas that are residuals, their names."""
+    forward = _Forward(function, graph, outputs, residuals)
+    body = forward.lines()
+    for formula in formulas:
+        formula.leaves.update({node: residuals[node] for node in formula.kept})
+    arguments = list(function.signature.parameters)
+    written = [_formula(function.name, formula, arguments) for formula in formulas]
+    named = tuple(outputs) if tuple(outputs) != ("out",) else None
+    options = [] if named is None else [f"    outputs={named!r},".replace("'", '"')]
+    options += [text for text in written if text.startswith("    ")]
+    options += [f"    {name}=None,  # its gradient is zero" for name in zero]
+    decorator = _decorator(options)
+    blocks = ["\n".join([*decorator, *body])]
+    blocks += [text for text in written if not text.startswith("    ")]
+    notes = _notes(graph)
+    text = "\n\n\n".join(blocks) + "\n"
+    return "\n".join([*_imports(text), "", *notes, "", text]) if notes else "\n".join([*_imports(text), "", "", text])
+
+
+def _decorator(options: Sequence[str]) -> list[str]:
+    if not options:
+        return ["@gs.op"]
+    one = f"@gs.op({options[0].strip().removesuffix(',')})"
+    return [one] if len(options) == 1 and len(one) <= WIDTH and "#" not in one else ["@gs.op(", *options, ")"]
+
+
+def _imports(text: str) -> list[str]:
+    lines = ["import math", ""] if "math." in text else []
+    lines += ["import torch"] if "torch." in text else []
+    lines += ["import torch.nn.functional as F"] if "F." in text.replace("torch.nn.functional", "") else []
+    return [*lines, "", "import gradsmith as gs"] if lines else ["import gradsmith as gs"]
+
+
+def _notes(graph: Graph) -> list[str]:
+    """Comments on what holds for the example and not for every call."""
+    scope = Scope(lambda node: _origin(node, scope), lambda node, kind: f"{_origin(node, scope).source}.{kind}")
+    facts = [text.format(*[value_text(entry, scope).source for entry in about]) for text, about in graph.notes]
+    return ["", "# Derived for arguments where, as in the example:", *[f"#   {fact}" for fact in facts]] if facts else []
+
+
+def _origin(node: Node, scope: Scope) -> Text:
+    return Text(node.name) if node.name is not None else expression(node, scope)
+
+
+class _Forward:
+    """The author's function again, written from the graph."""
+
+    def __init__(self, function: Function, graph: Graph, outputs: dict[str, Node], residuals: dict[Node, str]) -> None:
+        self.function, self.outputs, self.residuals = function, outputs, residuals
+        arguments = {node: node.args["name"] for node in graph.nodes if node.op == "argument"}
+        taken = [*function.signature.parameters, function.name, *outputs]
+        self._name_residuals({*taken, "grad", "out"})
+        self.block = Block(arguments, {}, taken, keep_names=True, named=residuals)
+
+    def _name_residuals(self, taken: set[str]) -> None:
+        block = Block({}, {}, taken)
+        for node in self.residuals:
+            self.residuals[node] = block._new_name(node)
+
+    def lines(self) -> list[str]:
+        indent = "    "
+        roots = [*self.outputs.values(), *self.residuals]
+        texts = self.block.write(roots, indent, "return ")
+        count = len(self.outputs)
+        result = texts[0] if count == 1 else f"({', '.join(texts[:count])})"
+        kept = [f"{name}={text}" for name, text in zip(self.residuals.values(), texts[count:], strict=True)]
+        returned = f"return gs.keep({', '.join([result, *kept])})" if kept else f"return {result.strip('()') if count > 1 else result}"
+        header = f"def {self.function.name}({', '.join(_parameters(self.function.signature))}):"
+        return [*wrapped(header), *self._doc(), *self._guards(), *self.block.lines, indent + returned]
+
+    def _doc(self) -> list[str]:
+        if not self.function.doc:
+            return []
+        first, *rest = inspect.cleandoc(self.function.doc).replace('"""', "'''").splitlines()
+        if not rest:
+            return [f'    """{first}"""']
+        return [f'    """{first}', *[f"    {line}".rstrip() for line in rest], '    """']
+
+    def _guards(self) -> list[str]:
+        """The source was derived for these values of the arguments, so it refuses others."""
+        lines = []
+        for name, value in self.function.fixed.items():
+            test = f"{name} is not {value}" if value is None or isinstance(value, bool) else f"{name} != {quoted(value)}"
+            lines += [f"    if {test}:", f'        raise ValueError(f"derived for {name}={value}, got {{{name}!r}}")']
+        return lines
+
+
+def _parameters(signature: inspect.Signature) -> list[str]:
+    """The author's parameters with their defaults."""
+    written: list[str] = []
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY and "*" not in written:
+            written.append("*")
+        plain = isinstance(parameter.default, (int, float, str, bool, type(None), tuple))
+        written.append(f"{parameter.name}={parameter.default!r}" if plain else parameter.name)
+    return written
+
+
+def _formula(op: str, formula: Formula, arguments: Sequence[str]) -> str:
+    """A lambda where it is one expression that fits a line, else a function."""
+    parameters = formula.parameters(arguments)
+    block = Block(formula.leaves, formula.holdings, [*parameters, op])
+    head = f"{formula.target}=lambda {', '.join(parameters)}: "
+    text = block.write([formula.root], "    ", head)[0]
+    if not block.lines and len(f"    {head}{text},") <= WIDTH:
+        return f"    {head}{text},"
+    block = Block(formula.leaves, formula.holdings, [*parameters, op])
+    text = block.write([formula.root], "    ", "return ")[0]
+    header = wrapped(f"def _({', '.join(parameters)}):")
+    return "\n".join([f'@{op}.vjp("{formula.target}")', *header, *block.lines, f"    return {text}"])
+
+
+def wrapped(header: str) -> list[str]:
+    """A `def` line, its parameters one by one where it is too long."""
+    if len(header) <= WIDTH:
+        return [header]
+    name, _, rest = header.partition("(")
+    return [f"{name}(", *[f"    {parameter}," for parameter in rest.removesuffix("):").split(", ")], "):"]
