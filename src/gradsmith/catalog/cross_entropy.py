@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gradsmith.define._private import functorch_active
 from gradsmith.define.op import op
 
 
@@ -30,7 +29,7 @@ def cross_entropy(
         ∂l/∂z_k = (Σ_c w_c q_c) p_k - w_k q_k
 
     which for a class index y without weights is softmax minus one-hot, p_k - 1[k = y]. With label smoothing ε over C
-    classes, a class index is the distribution q = (1-ε) 1[k = y] + ε/C, and given probabilities t are q = (1-ε) t + ε/C.
+    classes, a class index is the distribution q = (1-ε) 1[k = y] + ε/C, and probabilities t are q = (1-ε) t + ε/C.
     "mean" divides by the number of rows; for class indices by Σ w_y over the rows that are not ignored. Further,
 
         ∂l/∂t_k = -(1-ε) w_k log p_k        ∂l/∂w_k = -q_k log p_k, and -(∂D/∂w_k) l/D where "mean" divides by D
@@ -82,14 +81,13 @@ def _for_logits(
     on_label = scale * (1 - label_smoothing)
     if weight is not None:
         on_label = on_label * weight[labels]
-    into = softmax if _may_overwrite() else None
     if label_smoothing == 0:
-        gradient = torch.mul(softmax, on_label, out=into)
+        gradient = softmax * on_label
     else:
         on_all = _weighted(scale.expand_as(labels) * (label_smoothing / logits.shape[dim]), weight, dim)
         total = on_label + on_all.expand_as(logits).sum(dim, keepdim=True)
-        gradient = torch.sub(torch.mul(softmax, total, out=into), on_all, out=into)
-    return torch.scatter_add(gradient, dim, labels, -on_label.to(gradient.dtype), out=into)
+        gradient = (softmax * total).sub_(on_all)  # a product: nothing else keeps it, so it may be written to
+    return gradient.scatter_add_(dim, labels, -on_label.to(gradient.dtype))
 
 
 @cross_entropy.vjp("targets")
@@ -137,8 +135,8 @@ def _class_dim(logits: Tensor) -> int:
 
 
 def _count(shape: torch.Size, dim: int) -> int:
-    """How many rows there are."""
-    return torch.Size([size for index, size in enumerate(shape) if index != dim]).numel()
+    """How many rows the mean divides by; 1 where there is none, and nothing to divide."""
+    return max(1, torch.Size([size for index, size in enumerate(shape) if index != dim]).numel())
 
 
 def _is_distribution(logits: Tensor, targets: Tensor) -> bool:
@@ -187,11 +185,3 @@ def _weighted(target: Tensor, weight: Tensor | None, dim: int) -> Tensor:
     if weight is None:
         return target
     return target * weight.reshape(-1, *[1] * (target.dim() - dim - 1))
-
-
-def _may_overwrite() -> bool:
-    """Whether nothing keeps an intermediate value: not where the gradient is differentiated again.
-
-    Nor under vmap, where of a product only one factor may have the batch dimension.
-    """
-    return not torch.is_grad_enabled() and not functorch_active()

@@ -14,12 +14,12 @@ def _rows(tensor: Tensor) -> Tensor:
 
 
 def _for_input(grad: Tensor, weight: Tensor) -> Tensor:
-    return grad @ weight if weight.dim() == 2 else grad.unsqueeze(-1) * weight
+    return grad @ weight.conj() if weight.dim() == 2 else grad.unsqueeze(-1) * weight.conj()
 
 
 def _for_weight(grad: Tensor, input: Tensor, weight_shape: tuple[int, ...]) -> Tensor:
     upstream = grad if len(weight_shape) == 2 else grad.unsqueeze(-1)
-    return (_rows(upstream).mT @ _rows(input)).reshape(weight_shape)
+    return (_rows(upstream).mT @ _rows(input.conj())).reshape(weight_shape)
 
 
 def _for_bias(grad: Tensor, bias_shape: tuple[int, ...]) -> Tensor:
@@ -35,6 +35,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         ∂L/∂x_ni = Σ_o g_no W_oi      grad @ weight
         ∂L/∂W_oi = Σ_n g_no x_ni      gradᵀ @ input, over all leading dimensions as one
         ∂L/∂b_o  = Σ_n g_no           grad summed over the leading dimensions
+
+    with conjugates where the dtype is complex, by torch's convention.
 
     Args:
         input: (*, in_features), with any number of leading dimensions, none included.

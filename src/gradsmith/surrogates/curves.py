@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -21,10 +20,14 @@ Function = Callable[[Tensor], Tensor]
 
 
 class Curve:
-    """A surrogate derivative and its primitive, both functions of u, the distance from the threshold."""
+    """A surrogate derivative and its primitive, both functions of u, the distance from the threshold.
+
+    `step` is the op: 1 where u >= 0, else 0, differentiated by this curve and declared to be so.
+    """
 
     def __init__(self, name: str, derivative: Function, primitive: Function) -> None:
         self.name, self.derivative, self.primitive = name, derivative, primitive
+        self.step: Op[[Tensor], Tensor] = surrogate(step, derivative, primitive=primitive)
 
     def with_peak(self, peak: float) -> Curve:
         """The same shape with the derivative `peak` at 0; the primitive then steps to another value than 1.
@@ -36,16 +39,11 @@ class Curve:
         name = f"{self.name}.with_peak({peak})"
         return Curve(name, lambda u: self.derivative(u) * factor, lambda u: self.primitive(u) * factor)
 
-    @cached_property
-    def step(self) -> Op[[Tensor], Tensor]:
-        """The op: 1 where u >= 0, else 0, differentiated by this curve and declared to be so."""
-        return surrogate(_step, self.derivative, primitive=self.primitive)
-
     def __repr__(self) -> str:
         return self.name
 
 
-def _step(u: Tensor) -> Tensor:
+def step(u: Tensor) -> Tensor:
     return (u >= 0).to(u.dtype)
 
 

@@ -82,10 +82,11 @@ def _grad_clip(x: Tensor, value: float | None = None, norm: float | None = None)
 
 
 def _clipped(grad: Tensor, value: float | None, norm: float | None) -> Tensor:
-    if value is not None:
+    if norm is None:
+        assert value is not None  # the forward took one of the two
         return grad.clamp(-value, value)
-    longer: Tensor = vector_norm(grad).clamp(min=norm)
-    return grad * (norm / longer)
+    length: Tensor = vector_norm(grad)
+    return grad * (norm / length.clamp(min=norm))
 
 
 grad_clip = Op(_grad_clip, {"x": _clipped}, name="grad_clip", declared="modifier")
