@@ -1,6 +1,8 @@
 """Custom gradients for PyTorch: write one, check it, ship it."""
 
+from gradsmith import catalog as catalog
 from gradsmith import nn as nn
+from gradsmith import surrogates as surrogates
 from gradsmith.catalog import cross_entropy as cross_entropy
 from gradsmith.catalog import exp as exp
 from gradsmith.catalog import linear as linear
@@ -22,3 +24,5 @@ from gradsmith.define.op import op as op
 from gradsmith.define.opaque import Opaque as Opaque
 from gradsmith.define.opaque import opaque as opaque
 from gradsmith.memory import reuse_memory as reuse_memory
+from gradsmith.surrogates.straight_through import straight_through as straight_through
+from gradsmith.surrogates.surrogate import surrogate as surrogate

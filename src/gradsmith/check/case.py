@@ -42,11 +42,14 @@ class Case:
     ) -> Case:
         """The case of a Function class; keyword arguments become positional, so that each has its
         gradient."""
-        inputs, kwargs = _positional(function_class, inputs, kwargs or {})
         plan = declaration(function_class)
+        if plan is None:
+            inputs, kwargs = _positional(function_class, inputs, kwargs or {})
+        else:  # what an op adds to the author's arguments comes last
+            inputs, kwargs = tuple(inputs[: len(plan.argument_names)]), {}
         names = tuple(getattr(plan, "argument_names", ()) or ()) or argument_names(function_class, len(inputs))
         return cls(
-            function=function_class.apply,
+            function=getattr(plan, "call", None) or function_class.apply,
             inputs=inputs,
             kwargs=kwargs,
             name=str(getattr(plan, "name", function_class.__name__)),

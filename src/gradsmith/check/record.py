@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from gradsmith.check._private import apply_site, in_transform
-from gradsmith.check.case import Case, copy_arguments
+from gradsmith.check.case import Case, copy_arguments, declaration
 from gradsmith.check.tree import leaves, tensors
 
 
@@ -22,12 +22,15 @@ class Recording:
     limit: int
     cases: list[Case] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # calls that could not be copied, and why
-    _seen: dict[str, set[Any]] = field(default_factory=dict)
+    _seen: dict[Any, set[Any]] = field(default_factory=dict)
 
     def see(self, function_class: type[torch.autograd.Function], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if "__gradsmith__" in vars(function_class) and declaration(function_class) is None:
+            return  # machinery of an op, which is seen itself
         name = f"{function_class.__module__}.{function_class.__qualname__}"
+        written = getattr(declaration(function_class), "forward", function_class.forward)
         signature = _signature((args, kwargs))
-        seen = self._seen.setdefault(name, set())
+        seen = self._seen.setdefault((name, getattr(written, "__code__", None)), set())
         if signature in seen or len(seen) >= self.limit:
             return
         seen.add(signature)

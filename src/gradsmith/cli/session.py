@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from gradsmith.check.battery import cases_of
-from gradsmith.check.case import Case, copy_arguments
+from gradsmith.check.case import Case, copy_arguments, declaration
 from gradsmith.check.finding import Skipped
 from gradsmith.check.record import record
 from gradsmith.check.report import Outcome, Results
@@ -95,6 +95,7 @@ class Session:
                 function, _, cause = reason.partition(": ")
                 self.outcomes.append(_unchecked(function.rpartition(".")[2], cause))
             called = {case.function_class for case in recording.cases}
+            called |= {getattr(declaration(function), "author_class", None) for function in called}
             for function in never_called(vars(sys.modules["__main__"]), called):
                 self.outcomes.append(_unchecked(function, "the program defines it and never calls it"))
 

@@ -23,7 +23,7 @@ from gradsmith.define.primitive import (
 from gradsmith.define.projection import repair
 
 
-def apply_batched(primitive: Primitive, origin: object, info: Any, in_dims: Sequence[Any], args: Values) -> Any:
+def apply_batched(primitive: Primitive, info: Any, in_dims: Sequence[Any], args: Values) -> Any:
     """The vmap rule of every primitive: `(output, out_dims)`, as torch.autograd.Function.vmap returns them."""
     from gradsmith.define.function import Functions, as_output
 
@@ -36,7 +36,7 @@ def apply_batched(primitive: Primitive, origin: object, info: Any, in_dims: Sequ
     key = ("batched", tuple(in_dims[:size]), info.randomness)
     functions = primitive.plans.get(key)
     if functions is None:
-        functions = primitive.plans[key] = Functions(Batched(primitive, tuple(in_dims[:size]), info.randomness), origin)
+        functions = primitive.plans[key] = Functions(Batched(primitive, tuple(in_dims[:size]), info.randomness), None)
     flat = functions.transformed.apply(*args)
     if isinstance(flat, Tensor):
         return flat, 0

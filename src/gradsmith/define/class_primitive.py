@@ -38,8 +38,10 @@ class ClassPrimitive(Primitive):
 
     def __init__(self, cls: type[Function], structures: tuple[tree.Structure, ...]) -> None:
         names = [p for s, n in zip(structures, cls._signature.names, strict=True) for p in tree.paths(s, n)]
-        self.backward = cls.vjp if cls.backward is torch.autograd.Function.backward else cls.backward
-        super().__init__(cls.__name__, tuple(names), once=_is_once(self.backward))
+        backward = cls.vjp if cls.backward is torch.autograd.Function.backward else cls.backward
+        guarded = _once_differentiable(backward)
+        self.backward = backward if guarded is None else guarded  # our own guard takes the place of torch's
+        super().__init__(cls.__name__, tuple(names), once=guarded is not None)
         self.cls, self.structures = cls, structures
         sizes = [tree.size(structure) for structure in structures]
         self.spans = [range(sum(sizes[:i]), sum(sizes[: i + 1])) for i in range(len(sizes))]
@@ -177,10 +179,14 @@ def has_setup(cls: type[Function]) -> bool:
     return cls.setup_context is not torch.autograd.Function.setup_context
 
 
-def _is_once(backward: Any) -> bool:
-    """Whether torch's once_differentiable is around the backward."""
-    wrapper = inspect.unwrap(backward, stop=lambda f: getattr(f, "__globals__", {}).get("__name__") == _TORCH)
-    return getattr(wrapper, "__globals__", {}).get("__name__") == _TORCH and hasattr(wrapper, "__wrapped__")
+def _once_differentiable(backward: Any) -> Any:
+    """The author's backward inside torch's once_differentiable; None where that is not around it."""
+    wrapper = inspect.unwrap(backward, stop=_is_torchs)
+    return wrapper.__wrapped__ if _is_torchs(wrapper) and hasattr(wrapper, "__wrapped__") else None
+
+
+def _is_torchs(function: Any) -> bool:
+    return getattr(function, "__globals__", {}).get("__name__") == _TORCH
 
 
 def _carry_autocast_marks(ctx: ForwardContext, values: Sequence[Any]) -> None:

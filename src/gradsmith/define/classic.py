@@ -98,4 +98,5 @@ def _origin(cls: type[Function], primitive: ClassPrimitive) -> Origin:
         argument_names=primitive.argument_names,
         formulas=dict.fromkeys(cls._signature.names, primitive.backward),
         once=primitive.once,
+        author_class=cls,
     )

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gradsmith.define import connect, precision
 from gradsmith.define._private import forward_ad_enabled
+from gradsmith.define.errors import FormulaError
 from gradsmith.define.primitive import Slot
 from gradsmith.define.projection import repair
 
@@ -65,12 +66,24 @@ def transpose(
         for index, grad in zip(live, upstream, strict=True):
             full[index] = grad
         grads = primitive.vjp(plan, values, full, metas, out_metas)
+        _check_connected(primitive, grads)
         return tuple(repair(grads[index], metas[index]) for index in wanted)
 
     _, transposed = torch.func.vjp(pullback, *[out_metas[index].zeros() for index in live])  # type: ignore[misc]  # no aux
     for index, out in zip(live, transposed(tuple(tangents[index] for index in wanted)), strict=True):
         outs[index] = out
     return outs
+
+
+def _check_connected(primitive: Primitive, grads: Sequence[Any]) -> None:
+    """A gradient without a graph to the upstream (it was detached) would have a transpose of zero, silently."""
+    for name, grad in zip(primitive.argument_names, grads, strict=True):
+        if isinstance(grad, Tensor) and not grad.requires_grad:
+            raise FormulaError(
+                f"{primitive.name}: forward mode cannot be derived, since torch cannot differentiate the gradient of "
+                f"`{name}` by the upstream: something detaches it. Give the jvp, or say that the gradient is zero "
+                f"(None)."
+            )
 
 
 def differentiable_outputs(plan: Plan, out_metas: Values) -> list[int]:

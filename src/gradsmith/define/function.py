@@ -8,6 +8,7 @@ additional outputs that are not differentiable.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from gradsmith.define._private import forward_ad_active, functorch_active
 from gradsmith.define.errors import MissingFormula, SecondDerivativeError
 from gradsmith.define.forward_mode import push
 from gradsmith.define.guard import anchor, refuse
+from gradsmith.define.origin import Origin
 from gradsmith.define.primitive import (
     SIMPLE,
     Primitive,
@@ -30,8 +32,10 @@ from gradsmith.define.saving import Saved, remember, remember_one
 class Functions:
     """The two Function classes of one primitive, and the choice between them."""
 
-    def __init__(self, primitive: Primitive, origin: object) -> None:
+    def __init__(self, primitive: Primitive, origin: Origin | None) -> None:
         self.primitive = primitive
+        if origin is not None:
+            origin = replace(origin, call=self.tensors)
         self.plain = _plain(primitive, origin)
         self.transformed = _transformed(primitive, origin)
         self.apply: Callable[..., Any] = self.plain.apply
@@ -47,6 +51,11 @@ class Functions:
         if type(result) is tuple:
             return result[: len(result) - len(result[0].residuals)]
         return result
+
+    def tensors(self, *args: Any) -> Any:
+        """Apply to flat arguments: a tensor, or the flat outputs."""
+        result = self.call(*args)
+        return result if isinstance(result, Tensor) else result[1:]
 
     def _prepare(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         args = self._without_missing(args)
@@ -86,12 +95,12 @@ def _plain(primitive: Primitive, origin: object) -> type[torch.autograd.Function
 
     def forward(ctx: Any, *args: Any) -> Any:
         needs = ctx.needs_input_grad
-        if len(args) == size:
+        for_forward = forward_ad_active()
+        if len(args) == size and not for_forward:
             result = primitive.forward(args, needs)
         else:
             needs = needs[:size]
-            result = primitive.forward(args[:size], needs)
-        for_forward = forward_ad_active()
+            result = primitive.forward(args[:size], primitive.forward_needs(args) if for_forward else needs)
         if for_forward or not is_differentiable(result):
             remember(ctx, primitive, args, result, needs, for_forward)
             if type(result) is Returned:
@@ -136,7 +145,7 @@ def _transformed(primitive: Primitive, origin: object) -> type[torch.autograd.Fu
         return outs[0] if layout is SIMPLE else (None, *outs, *[None] * len(layout.residuals))
 
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
-        return apply_batched(primitive, origin, info, in_dims, args)
+        return apply_batched(primitive, info, in_dims, args)
 
     methods = {
         "forward": forward,

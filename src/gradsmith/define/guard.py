@@ -20,6 +20,8 @@ class Refuse(torch.autograd.Function):
     results to everything that a derivative could be taken by, so that no route goes round the error.
     """
 
+    __gradsmith__ = None  # a part of the machinery, for a checker to pass over
+
     @staticmethod
     def forward(complaint: Complaint, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         return tuple(tensor.view_as(tensor) for tensor in tensors[:count])
@@ -52,6 +54,8 @@ def refuse(complaint: Complaint, tensors: Sequence[Tensor], paths: Sequence[Any]
 
 class Anchor(torch.autograd.Function):
     """An empty tensor that is tied to its arguments, but keeps none of them in memory."""
+
+    __gradsmith__ = None  # a part of the machinery, for a checker to pass over
 
     @staticmethod
     def forward(*tensors: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ class Origin:
     argument_names: tuple[str, ...]  # one per argument of `apply`: "weight", "params['w']"
     formulas: Mapping[str, Callable[..., Any]]  # argument -> formula
     once: bool = False
+    author_class: type | None = None  # the class that the author wrote, in the class style
+    call: Callable[..., Any] | None = None  # the Function as its author sees it: these arguments in, tensors out
     surrogate: Callable[..., Any] | None = None  # the function whose derivative the backward is declared to be
     declared: str | None = None  # "surrogate", "straight-through", "modifier"
 

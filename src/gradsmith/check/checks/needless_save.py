@@ -56,7 +56,9 @@ def _saved(subject: Subject) -> tuple[list[torch.Tensor], Pass]:
 
 def _unused(subject: Subject, place: int, tensor: torch.Tensor) -> bool:
     """Whether the gradients are the same with other values in the place of the saved ones."""
-    return all(_blind_to(subject, place, change(tensor.detach())) for change in _changes(tensor))
+    others = [change(tensor.detach()) for change in _changes(tensor)]
+    others = [other for other in others if not torch.equal(other, tensor)]
+    return bool(others) and all(_blind_to(subject, place, other) for other in others)
 
 
 def _changes(tensor: torch.Tensor) -> list[Any]:
@@ -64,7 +66,7 @@ def _changes(tensor: torch.Tensor) -> list[Any]:
         return [lambda t: torch.full_like(t, torch.nan), lambda t: -1.7 * t - 0.3]
     if tensor.dtype == torch.bool:
         return [torch.logical_not]
-    return [torch.zeros_like, lambda t: t.flip(0) if t.dim() else t]
+    return [torch.zeros_like, torch.ones_like, lambda t: t.flip(0) if t.dim() else t]
 
 
 def _blind_to(subject: Subject, place: int, other: torch.Tensor) -> bool:
