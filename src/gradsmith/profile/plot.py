@@ -11,7 +11,7 @@ from gradsmith.profile.result import Measurement, Profile
 from gradsmith.profile.work import ProfileError
 
 if TYPE_CHECKING:
-    from gradsmith.profile.sweep import Sweep
+    from gradsmith.profile.sizes import Sweep
 
 # Told apart without colours, too: by marker and line.
 _STYLES: Sequence[dict[str, Any]] = (

@@ -15,7 +15,7 @@ from gradsmith.profile.result import Measurement, Profile
 from gradsmith.profile.timing import QUIET, Spread
 
 if TYPE_CHECKING:
-    from gradsmith.profile.sweep import Sweep
+    from gradsmith.profile.sizes import Sweep
 
 WIDTH = 80
 

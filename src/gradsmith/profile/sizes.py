@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradsmith.profile.profile import profile
+from gradsmith.profile.measure import profile
 from gradsmith.profile.result import SCHEMA, Profile
 from gradsmith.profile.work import ProfileError
 
