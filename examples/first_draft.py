@@ -65,7 +65,7 @@ class CrossEntropyLoss(Function):
 
 
 class MeanSquare(Function):
-    """A loss is the last thing that a program computes, so what arrives in its backward is always 1. Until it is not."""
+    """A loss is the last thing that a program computes, so its upstream gradient is always 1. Until it is not."""
 
     @staticmethod
     def forward(ctx, prediction, target):

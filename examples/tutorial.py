@@ -121,6 +121,18 @@ round = gs.straight_through(torch.round)
 spike = gs.surrogate(lambda v: (v >= 0).to(v.dtype), lambda v: 1 / (1 + 10 * v.abs()) ** 2)
 
 
+class Sign(gs.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.sign()
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        (x,) = ctx.saved_tensors
+        return grad_output * (x.abs() <= 1)
+
+
 class Round(gs.Function):
     @staticmethod
     def forward(ctx, x):
@@ -129,6 +141,18 @@ class Round(gs.Function):
     @staticmethod
     def backward(ctx, grad_output):
         return grad_output
+
+
+class Spike(gs.Function):
+    @staticmethod
+    def forward(ctx, v):
+        ctx.save_for_backward(v)
+        return (v >= 0).to(v.dtype)
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        (v,) = ctx.saved_tensors
+        return grad_output / (1 + 10 * v.abs()) ** 2
 
 
 def show(name, value, grads=()):
@@ -141,28 +165,30 @@ def round_off(value):
     return float(f"{value:.5g}")
 
 
+def show_style(exp, func, cross_entropy):
+    x = torch.tensor([3.0, 4.0], dtype=torch.float64, requires_grad=True)
+    out = exp(exp(x))
+    show("Exp twice", out, torch.autograd.grad(out.sum(), x))
+
+    x, y = torch.tensor(1.0, requires_grad=True), torch.tensor(2.0, requires_grad=True)
+    out = func(x, y, 4)
+    out.backward()
+    show("Func", out, (x.grad, y.grad, None))
+    try:
+        torch.func.grad(torch.func.grad(lambda x: func(x, y.detach(), 4)))(x.detach())
+    except gs.SecondDerivativeError as error:
+        print(f"   refused: {str(error)[:60]}…")
+
+    logits = torch.tensor([[0.2, 0.3, 0.9]] * 2, requires_grad=True)
+    out = cross_entropy(logits, torch.tensor([0, 0]))
+    show("CrossEntropyLoss", out, torch.autograd.grad(out, logits))
+
+
 def main():
-    for style, exp_, func_, loss_ in (
-        ("op", exp, func, cross_entropy),
-        ("class", Exp.apply, Func.apply, CrossEntropyLoss.apply),
-    ):
-        print(f"---- {style} style")
-        x = torch.tensor([3.0, 4.0], dtype=torch.float64, requires_grad=True)
-        out = exp_(exp_(x))
-        show("Exp twice", out, torch.autograd.grad(out.sum(), x))
-
-        x, y = torch.tensor(1.0, requires_grad=True), torch.tensor(2.0, requires_grad=True)
-        out = func_(x, y, 4)
-        out.backward()
-        show("Func", out, (x.grad, y.grad, None))
-        try:
-            torch.func.grad(torch.func.grad(lambda x: func_(x, y.detach(), 4)))(x.detach())
-        except gs.SecondDerivativeError as error:
-            print(f"   refused: {str(error)[:60]}…")
-
-        logits = torch.tensor([[0.2, 0.3, 0.9]] * 2, requires_grad=True)
-        out = loss_(logits, torch.tensor([0, 0]))
-        show("CrossEntropyLoss", out, torch.autograd.grad(out, logits))
+    print("---- op style")
+    show_style(exp, func, cross_entropy)
+    print("---- class style")
+    show_style(Exp.apply, Func.apply, CrossEntropyLoss.apply)
 
     torch.manual_seed(0)
     print("---- both")
@@ -174,8 +200,9 @@ def main():
     show("gs.nn.Linear", gs.nn.Linear(4, 2, bias=False)(input).sum())
 
     v = torch.tensor([-1.5, -0.1, 0.0, 0.6], requires_grad=True)
-    for name, f in (("sign", sign), ("round", round), ("Round", Round.apply), ("spike", spike)):
-        show(name, f(v), torch.autograd.grad(f(v).sum(), v))
+    for op, function in ((sign, Sign), (round, Round), (spike, Spike)):
+        for f in (op, function.apply):
+            show(function.__name__, f(v), torch.autograd.grad(f(v).sum(), v))
 
 
 if __name__ == "__main__":

@@ -23,11 +23,6 @@ NOT_YET = {
     "low-precision": "a sum of 1024 rows taken in bfloat16 is not told from rounding",
     "framework-bug": "nested forward mode is not asked for",
 }
-# Pages whose repair needs a part of the library that is not there yet.
-NO_REPAIR_YET = {
-    "surrogate-gradient": "needs gs.straight_through",
-    "gradient-modifier": "needs gs.surrogate",
-}
 
 
 def run(source, directory):
@@ -76,9 +71,7 @@ def test_the_bad_example_is_found(code, request, tmp_path):
 
 
 @pytest.mark.parametrize("code", codes())
-def test_the_repaired_example_gives_nothing_worse_than_a_note(code, request, tmp_path):
-    if code in NO_REPAIR_YET:
-        request.applymarker(pytest.mark.xfail(strict=True, reason=NO_REPAIR_YET[code]))
+def test_the_repaired_example_gives_nothing_worse_than_a_note(code, tmp_path):
     function, inputs = run(page(code).block("good"), tmp_path)
     report = check(function, inputs)
     assert [f for f in report.findings if f.severity != "note"] == []

@@ -112,10 +112,14 @@ def _notes(notes: Sequence[Finding]) -> Iterator[tuple[str, Text]]:
 
 
 def _skipped(skipped: Sequence[Skipped]) -> Iterator[tuple[str, Text]]:
-    """A reason once for a Function, with the checks that it kept from being made."""
+    """A reason once, with the checks that it kept from being made, of one Function or of how many."""
+    together: dict[tuple[str, str], list[str]] = {}
     for function, reason in dict.fromkeys((skip.function, skip.reason) for skip in skipped):
         checks = dict.fromkeys(s.check for s in skipped if (s.function, s.reason) == (function, reason))
-        yield function, Text.assemble((", ".join(checks), "bold"), ": ", _prose(reason))
+        together.setdefault((", ".join(checks), reason), []).append(function)
+    for (checks_left_out, reason), functions in together.items():
+        whose = functions[0] if len(functions) == 1 else f"{len(functions)} functions"
+        yield whose, Text.assemble((checks_left_out, "bold"), ": ", _prose(reason))
 
 
 def _print_section(console: Console, title: str, rows: list[tuple[str, Text]]) -> None:
