@@ -62,49 +62,53 @@ class Block:
         self._keep_names = keep_names
         self._wanted_names = dict(named or {})
         self._taken.update(self._wanted_names.values())
-        self._scope = Scope(self._text, self._attribute)
+        self._scope = Scope(self._write, self._attribute, self._names.__contains__)
         self._uses: dict[Node, int] = {}
 
     def write(self, roots: Sequence[Node], indent: str, prefix: str) -> list[str]:
         """Add the statements; return the source of each root, the first short enough to follow `prefix`."""
-        for root in roots:
-            self._count(root)
-        for held in self._holdings.values():
-            if held.tensor is not None and held.tensor not in self._names:
-                self._uses[held.tensor] = self._uses.get(held.tensor, 0) + 2
+        self._count(roots)
         for node in self._in_order(roots):
             if node not in self._names and self._deserves_name(node, roots):
                 self._assign(node, indent)
+            elif node.is_tensor:
+                self._fit(node, indent, indent)
         return [self._fit(root, indent, f"{indent}{prefix}") for root in roots]
 
     # ---- which values have names -------------------------------------------------------------------------------
 
-    def _count(self, node: Node) -> None:
-        self._uses[node] = self._uses.get(node, 0) + 1
-        if self._uses[node] == 1 and node not in self._names:
-            for input in node.inputs:
-                if node.op not in FACTS or input is not node.args["input"]:
-                    self._count(input)
+    def _count(self, roots: Sequence[Node]) -> None:
+        """How often each value is used, below what has a name already."""
+        waiting = list(roots)
+        while waiting:
+            node = waiting.pop()
+            self._uses[node] = self._uses.get(node, 0) + 1
+            if self._uses[node] == 1 and node not in self._names:
+                waiting.extend(self._below(node))
+        for held in self._holdings.values():
+            if held.tensor is not None and held.tensor not in self._names:
+                self._uses[held.tensor] = self._uses.get(held.tensor, 0) + 2
+
+    def _below(self, node: Node) -> list[Node]:
+        """What has to be written before a node: its inputs, and of a fact the tensor that it is read off."""
+        if node.op not in FACTS:
+            return node.inputs
+        owner = node.args["input"]
+        held = self._holdings.get((owner, FACTS[node.op]), Holding(owner, None) if not self._holdings else None)
+        tensor = held.tensor if held is not None else None
+        return [*([] if tensor is None else [tensor]), *[input for input in node.inputs if input is not owner]]
 
     def _in_order(self, roots: Sequence[Node]) -> list[Node]:
         """What the roots are computed from, inputs first."""
         order: dict[Node, None] = {}
-
-        def visit(node: Node) -> None:
-            if node in order or node in self._names:
-                return
-            if node.op in FACTS:
-                held = self._holdings.get((node.args["input"], FACTS[node.op]))
-                inputs = [input for input in node.inputs if input is not node.args["input"]]
-                inputs += [held.tensor] if held is not None and held.tensor is not None else []
-            else:
-                inputs = node.inputs
-            for input in inputs:
-                visit(input)
-            order[node] = None
-
-        for root in roots:
-            visit(root)
+        waiting = [(root, False) for root in reversed(roots)]
+        while waiting:
+            node, is_ready = waiting.pop()
+            if is_ready:
+                order[node] = None
+            elif node not in order and node not in self._names:
+                waiting.append((node, True))
+                waiting.extend((input, False) for input in reversed(self._below(node)))
         return list(order)
 
     def _deserves_name(self, node: Node, roots: Sequence[Node]) -> bool:
@@ -145,7 +149,8 @@ class Block:
 
     def _largest_part(self, node: Node) -> Node | None:
         """The largest expression inside that could have a name, but not nearly all of it."""
-        parts = [part for part in self._in_order([node]) if part is not node and part.op not in _INLINE and part.is_tensor]
+        inside = [part for part in self._in_order([node]) if part is not node]
+        parts = [part for part in inside if part.is_tensor and part.op not in _INLINE]
         whole = len(self._write(node).source)
         sizes = {part: len(self._write(part).source) for part in parts}
         fitting = [part for part in parts if 8 < sizes[part] <= 0.7 * whole] or [p for p in parts if sizes[p] > 8]
@@ -154,9 +159,6 @@ class Block:
     def _write(self, node: Node) -> Text:
         name = self._names.get(node)
         return expression(node, self._scope) if name is None else Text(name)
-
-    def _text(self, node: Node) -> Text:
-        return self._write(node)
 
     def _attribute(self, tensor: Node, kind: str) -> str:
         held = self._holdings.get((tensor, kind))

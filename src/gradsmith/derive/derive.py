@@ -13,10 +13,12 @@ from torch import Tensor
 
 from gradsmith.define.op import Op
 from gradsmith.derive.errors import DeriveError
+from gradsmith.derive.fitting import fitted
 from gradsmith.derive.graph import Node
 from gradsmith.derive.plan import Planner
 from gradsmith.derive.reverse import gradients
-from gradsmith.derive.scalars import TRACKED, math_tracked
+from gradsmith.derive.scalars import TRACKED, history_kept
+from gradsmith.derive.shapes import Shapes
 from gradsmith.derive.simplify import simplify
 from gradsmith.derive.source import Function, source
 from gradsmith.derive.trace import Tracer
@@ -76,9 +78,17 @@ def derive(
     wanted = _wanted(function.name, tensors, differentiable)
     upstream = [_upstream(tracer, key, node, len(outputs)) for key, node in outputs.items()]
     found = gradients(tracer, list(outputs.values()), upstream, [tensors[key] for key in wanted])
-    planner = Planner(tracer.graph, outputs)
-    formulas = [planner.formula(key, node) for key in wanted if (node := found[tensors[key]]) is not None]
-    zero = [key for key in wanted if found[tensors[key]] is None]
+    shapes = Shapes(tracer.graph, outputs)
+    roots = {
+        key: fitted(tracer, shapes, outputs.values(), tensors[key], node)
+        for key in wanted
+        if (node := found[tensors[key]]) is not None
+    }
+    planner = Planner(tracer.graph, outputs, shapes, list(roots.values()))
+    formulas = [planner.formula(key, node) for key, node in roots.items()]
+    zero = [key for key in wanted if key not in roots]
+    fixed = {*tracer.graph.fixed, *_unused(tracer)}
+    function.fixed.update({key: value for key, value in arguments.items() if key in fixed})
     text = source(function, tracer.graph, outputs, formulas, zero, planner.residuals)
     op = _execute(text, function.name)
     verify(function.name, forward, op, arguments, wanted, text)
@@ -87,7 +97,7 @@ def derive(
 
 def _read(forward: Callable[..., Any], example: Sequence[Any], name: str | None) -> tuple[Function, dict[str, Any]]:
     """The function and one value per argument."""
-    label = name or getattr(forward, "__name__", type(forward).__name__)
+    label = name or str(getattr(forward, "__name__", type(forward).__name__))
     label = "f" if label == "<lambda>" else label
     if not label.isidentifier():
         raise DeriveError(f"derive: {label!r} is no name for a function; give another with name=")
@@ -131,7 +141,7 @@ def _run(tracer: Tracer, forward: Callable[..., Any], function: Function, leaves
     """Trace the forward: its outputs by name."""
     bound = function.signature.bind_partial()
     bound.arguments.update(leaves)
-    with math_tracked(getattr(forward, "__globals__", {})), torch.enable_grad(), tracer:
+    with history_kept(getattr(forward, "__globals__", {})), torch.enable_grad(), tracer, tracer.watching(forward):
         result = forward(*bound.args, **bound.kwargs)
     values = result if isinstance(result, tuple) else (result,)
     if not values or not all(isinstance(value, Tensor) for value in values):
@@ -157,6 +167,13 @@ def _wanted(function: str, tensors: dict[str, Node], differentiable: Collection[
                 f"{', '.join(floating) or 'none'}"
             )
     return [name for name in floating if name in set(differentiable)]
+
+
+def _unused(tracer: Tracer) -> list[str]:
+    """Numbers that nothing recorded was computed from: if the forward used them, then where that cannot be seen."""
+    used = {input for node in tracer.graph.nodes for input in node.inputs}
+    leaves = [node for node in tracer.graph.nodes if node.op == "argument"]
+    return [node.args["name"] for node in leaves if not node.is_tensor and node not in used]
 
 
 def _upstream(tracer: Tracer, name: str, output: Node, count: int) -> Tensor | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as functional
 
 from gradsmith.derive.calls import rule_of
 from gradsmith.derive.graph import Node
@@ -36,6 +37,7 @@ _BINARY = {
     "gt": (">", 4),
     "ge": (">=", 4),
 }
+_SIMPLE = re.compile(r"-?[\w.]+")
 _UNARY = {"neg": "-", "bitwise_not": "~"}
 _METHODS = {
     *("sum", "mean", "var", "amax", "amin", "max", "min", "cumsum", "argmax", "argmin", "all", "any", "sum_to_size"),
@@ -67,6 +69,7 @@ class Scope:
 
     text: Callable[[Node], Text]
     attribute: Callable[[Node, str], str]  # (tensor, "shape") -> "x.shape" or "x_shape"
+    named: Callable[[Node], bool]  # whether a value has a name of its own
 
 
 def expression(node: Node, scope: Scope) -> Text:
@@ -98,7 +101,9 @@ def _infix(symbol: str, binds: int, left: Any, right: Any, scope: Scope, *, exac
     if symbol == "*" and _is_tensor(left) and not _is_tensor(right) and one.binds > binds:
         left, right, one, two = right, left, two, one
     if symbol == "**":
-        return Text(f"{one.within(ATOM)}**{two.within(UNARY)}", binds)
+        base, exponent = one.within(ATOM), two.within(UNARY)
+        space = "" if _SIMPLE.fullmatch(base) and _SIMPLE.fullmatch(exponent) else " "
+        return Text(f"{base}{space}**{space}{exponent}", binds)
     associative = symbol == "*" and not exact and isinstance(right, Node) and right.op == "mul"
     before = one.within(binds + (binds == 4))
     return Text(f"{before} {symbol} {two.within(binds if associative else binds + 1)}", binds)
@@ -139,7 +144,7 @@ def _is(value: Any, default: Any) -> bool:
 def _function(name: str) -> str:
     if name.startswith("linalg_"):
         return f"torch.linalg.{name.removeprefix('linalg_')}"
-    if hasattr(F, name) and not _same_signature(name):
+    if hasattr(functional, name) and not _same_signature(name):
         return f"F.{name}"
     return f"torch.{name}"
 
@@ -194,7 +199,7 @@ def _sizes(values: Sequence[Any], scope: Scope, keep_tuple: bool = False) -> str
     parts: list[str] = []
     at = 0
     while at < len(values):
-        run = _run(values, at)
+        run = _run(values, at, scope)
         if run:
             owner: Node = values[at].args["input"]
             shape = scope.attribute(owner, "shape")
@@ -212,11 +217,11 @@ def _sizes(values: Sequence[Any], scope: Scope, keep_tuple: bool = False) -> str
     return f"({text},)" if len(parts) == 1 else f"({text})"
 
 
-def _run(values: Sequence[Any], at: int) -> int:
+def _run(values: Sequence[Any], at: int, scope: Scope) -> int:
     """How many of the values from `at` on are the sizes 0, 1, … of one tensor; 0 for fewer than two."""
     run = 0
     for value in values[at:]:
-        if not isinstance(value, Node) or value.op != "size":
+        if not isinstance(value, Node) or value.op != "size" or scope.named(value):
             break
         owner, dim = value.args["input"], value.args["dim"]
         if owner is not values[at].args["input"] or not isinstance(dim, int) or dim % len(owner.shape) != run:
@@ -237,7 +242,5 @@ def _entry(entry: Any, scope: Scope) -> str:
 
 
 def _slice(entry: slice, scope: Scope) -> str:
-    start, stop = (
-        "" if bound is None else value_text(bound, scope).source for bound in (entry.start, entry.stop)
-    )
+    start, stop = ("" if bound is None else value_text(bound, scope).source for bound in (entry.start, entry.stop))
     return f"{start}:{stop}" + ("" if entry.step is None else f":{value_text(entry.step, scope).source}")

@@ -25,7 +25,7 @@ class Node:
     authored: bool  # computed by the forward, not only by a derivative
     stopped: bool = False  # computed under no_grad
     name: str | None = None  # what the author called it
-    where: str = ""  # file:line
+    where: str = ""  # " (file:line)"
 
     @property
     def is_tensor(self) -> bool:
@@ -64,6 +64,7 @@ class Graph:
 
     nodes: list[Node] = field(default_factory=list)
     notes: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)  # a text with {}, and what goes there
+    fixed: set[str] = field(default_factory=set)  # arguments that are numbers, whose value something was decided by
     authored: bool = True  # what is added now belongs to the forward
     _known: dict[Any, Node] = field(default_factory=dict)
     _of_tensor: dict[int, Node] = field(default_factory=dict)
@@ -86,25 +87,37 @@ class Graph:
         """The node of a tensor that was made while tracing. Nodes keep their tensors, so an id is never reused."""
         return self._of_tensor.get(id(tensor))
 
-    def note(self, text: str, *about: Any) -> None:
-        """Something that holds for the example, and that the author should know."""
-        if self.authored and (text, about) not in self.notes:
+    def decide(self, text: str, *about: Any) -> None:
+        """What holds for the example was used to go one way and not another: `text` says what, `about` goes into it."""
+        arguments = {name for value in about if isinstance(value, Node) for name in _numbers_below(value)}
+        self.fixed |= arguments
+        if not arguments and self.authored and (text, about) not in self.notes:
             self.notes.append((text, about))
 
 
+def _numbers_below(node: Node) -> Iterator[str]:
+    """The arguments that a number was computed from."""
+    if node.op == "argument" and not node.is_tensor:
+        yield node.args["name"]
+    elif not node.is_tensor:
+        for input in node.inputs:
+            yield from _numbers_below(input)
+
+
 def _key(op: str, args: dict[str, Any]) -> Any:
-    frozen = [(name, _frozen(value)) for name, value in args.items()]
-    if op in _COMMUTATIVE and len(frozen) >= 2:
-        first, second = sorted((frozen[0][1], frozen[1][1]), key=repr)
-        frozen[:2] = [("", first), ("", second)]
-    return op, tuple(frozen)
+    entries = [(name, frozen(value)) for name, value in args.items()]
+    if op in _COMMUTATIVE and len(entries) >= 2:
+        first, second = sorted((entries[0][1], entries[1][1]), key=repr)
+        entries[:2] = [("", first), ("", second)]
+    return op, tuple(entries)
 
 
-def _frozen(value: Any) -> Any:
+def frozen(value: Any) -> Any:
+    """An argument as something to compare and hash: 1, 1.0 and True are not the same."""
     if isinstance(value, Node):
         return ("node", value.index)
     if isinstance(value, (tuple, list)):
-        return ("tuple", *[_frozen(entry) for entry in value])
+        return ("tuple", *[frozen(entry) for entry in value])
     if isinstance(value, slice):
-        return ("slice", _frozen(value.start), _frozen(value.stop), _frozen(value.step))
+        return ("slice", frozen(value.start), frozen(value.stop), frozen(value.step))
     return type(value).__name__, repr(value)

@@ -19,7 +19,7 @@ FACTS = {"size": "shape", "numel": "shape", "ndim": "shape", "dtype": "dtype", "
 
 @dataclass
 class Holding:
-    """Where a formula reads the shape (or dtype, device) of a tensor: off a tensor it has, or a parameter of its own."""
+    """Where a formula reads the shape (dtype, device) of a tensor: off a tensor that it has, or as a parameter."""
 
     tensor: Node | None  # one of the formula's tensors
     parameter: str | None  # "x_shape"
@@ -49,11 +49,31 @@ class Formula:
 class Planner:
     """Plans the formulas of one op, with the same names for residuals in all of them."""
 
-    def __init__(self, graph: Graph, outputs: dict[str, Node]) -> None:
+    def __init__(self, graph: Graph, outputs: dict[str, Node], shapes: Shapes, gradients: Sequence[Node]) -> None:
         self.outputs = {node: name for name, node in outputs.items()}
         self.arguments = [node for node in graph.nodes if node.op == "argument"]
-        self.shapes = Shapes(graph.nodes, outputs)
+        self.shapes = shapes
         self.residuals: dict[Node, str] = {}
+        self._instead: set[Node] = set()
+        self._choose(gradients)
+
+    def _choose(self, gradients: Sequence[Node]) -> None:
+        """Keep tanh(a @ b) instead of a @ b where no formula needs the product for anything else."""
+        leaves, _, computed = self._gather(gradients, again=set())
+        for node in sorted(computed, key=lambda node: -node.index):
+            rule = rule_of(node.op)
+            if not node.authored or not node.is_tensor or rule is None or rule.kind != "elementwise":
+                continue
+            self._instead.add(node)
+            others, _, _ = self._gather(gradients, again=set())
+            spared = [leaf for leaf in leaves - others if self._is_residual(leaf)]
+            if spared and any(leaf.shape == node.shape for leaf in spared) and others - {node} <= leaves:
+                leaves = others
+            else:
+                self._instead.discard(node)
+
+    def _is_residual(self, leaf: Node) -> bool:
+        return leaf.op not in ("argument", "upstream") and leaf not in self.outputs
 
     def formula(self, target: str, root: Node) -> Formula:
         formula = Formula(target, root)
@@ -102,7 +122,9 @@ class Planner:
         return all(self._follows(input, leaves, steps) for input in node.inputs)
 
     def _is_leaf(self, node: Node) -> bool:
-        return node.op in ("argument", "upstream") or node in self.outputs or (node.authored and _is_worth(node))
+        if node.op in ("argument", "upstream") or node in self.outputs or node in self._instead:
+            return True
+        return node.authored and _is_worth(node)
 
     def _is_cheap(self, leaf: Node) -> bool:
         rule = rule_of(leaf.op)
@@ -127,11 +149,12 @@ class Planner:
         if (owner, kind) in formula.holdings:
             return
         if kind == "dtype":
-            alike = [node for node in (owner, *self.arguments) if node.is_tensor and node.value.dtype == owner.value.dtype]
+            alike = [node for node in (owner, *self.arguments) if _has_dtype(node, owner)]
         elif kind == "device":
             alike = [node for node in (owner, *self.arguments) if node.is_tensor]
         else:
-            alike = [node for node in (owner, *leaves, *computed) if node.is_tensor and self.shapes.same(node, owner)]
+            before = {node for node in computed if node.index < fact.index}  # it cannot be computed from the fact
+            alike = [node for node in (owner, *leaves, *before) if node.is_tensor and self.shapes.same(node, owner)]
             alike.sort(key=lambda node: (node is not owner, node.op != "upstream", node.index))
         held = next((node for node in alike if node in leaves or node in computed), None)
         argument = next((node for node in [*alike, *self.arguments] if self._tells(node, owner, kind)), None)
@@ -148,7 +171,11 @@ class Planner:
             return False
         if kind == "shape":
             return self.shapes.same(node, owner)
-        return kind == "device" or bool(node.value.dtype == owner.value.dtype)
+        return kind == "device" or _has_dtype(node, owner)
+
+
+def _has_dtype(node: Node, owner: Node) -> bool:
+    return node.is_tensor and bool(node.value.dtype == owner.value.dtype)
 
 
 def _is_worth(node: Node) -> bool:

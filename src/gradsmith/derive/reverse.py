@@ -70,13 +70,16 @@ def _back(tracer: Tracer, node: Node, grad: Any, ways: set[Node], arrived: dict[
         if not any(isinstance(target, Node) and target in ways for target in targets):
             continue
         if parameter not in rule.formulas:
-            raise DeriveError(f"derive: there is no rule for `{parameter}` of torch's `{node.op}` ({node.where})")
+            raise DeriveError(f"derive: there is no rule for `{parameter}` of torch's `{node.op}`{node.where}")
+        formula = rule.formulas[parameter]
+        if formula is None:
+            continue
         given = [grad if w == "grad" else node.value if w == "out" else values[w] for w in rule.wants[parameter]]
         try:
             with tracer:
-                result = rule.formulas[parameter](*given)
+                result = formula(*given)
         except Unsupported as error:
-            raise DeriveError(f"derive: torch's `{node.op}` has no rule {error} ({node.where})") from None
+            raise DeriveError(f"derive: torch's `{node.op}` has no rule {error}{node.where}") from None
         results = result if isinstance(argument, tuple) else (result,)
         for target, one in zip(targets, results, strict=True):
             if isinstance(target, Node) and target in ways:

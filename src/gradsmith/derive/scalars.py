@@ -2,7 +2,7 @@
 
 A size read while tracing is an ordinary int for whoever computes with it, but its history is in the graph, so that
 the printed source says `x.shape[-1]` where the example had 8. Where the history is lost (a comparison, a loop), the
-graph takes a note of it.
+graph is told what was decided.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _comparison(name: str, symbol: str) -> Callable[[Any, Any], Any]:
         if not isinstance(other, (int, float)):
             return NotImplemented
         result = function(plain(self), plain(other))
-        self.graph.note(f"{{}} {symbol} {{}} is {result}", self.node, node_of(other))
+        self.graph.decide(f"{{}} {symbol} {{}} is {result}", self.node, node_of(other))
         return result
 
     return method
@@ -98,14 +98,14 @@ def _comparison(name: str, symbol: str) -> Callable[[Any, Any], Any]:
 
 def _conversion(name: str) -> Callable[..., Any]:
     def method(self: Any, *options: Any) -> Any:
-        self.graph.note(f"{{}} is {plain(self)}", self.node)
+        self.graph.decide(f"{{}} is {plain(self)}", self.node)
         return getattr(plain(self), name)(*options)
 
     return method
 
 
 def _truth(self: Any) -> bool:
-    self.graph.note(f"{{}} is {plain(self)}", self.node)
+    self.graph.decide(f"{{}} is {plain(self)}", self.node)
     return bool(plain(self))
 
 
@@ -138,22 +138,31 @@ def _math(name: str, function: Callable[[Any], Any]) -> Callable[..., Any]:
     return wrapped
 
 
-@contextmanager
-def math_tracked(names: dict[str, Any]) -> Iterator[None]:
-    """`math.sqrt` and its like keep the history of numbers: in `math`, and where `names`, a module's, has them.
+def _range(*bounds: Any) -> range:
+    """`range`, which would not tell that it unrolls a loop so many times."""
+    return range(*[int(bound) for bound in bounds])
 
-    They are as always for every other number.
+
+@contextmanager
+def history_kept(names: dict[str, Any]) -> Iterator[None]:
+    """`math.sqrt` and its like keep the history of numbers, and `range` says that it uses them.
+
+    In `math`, and in `names`, those of the forward's module. For every other number they are as always.
     """
     wrapped = {getattr(math, name): _math(name, getattr(math, name)) for name in _MATH}
     places: list[dict[str, Any]] = [vars(math), names]
     replaced = [(place, key, value) for place in places for key, value in place.items() if _is_one_of(value, wrapped)]
+    hidden = names.get("range", _range)
     try:
+        names["range"] = _range if hidden is _range else hidden
         for place, key, value in replaced:
             place[key] = wrapped[value]
         yield
     finally:
         for place, key, value in replaced:
             place[key] = value
+        if hidden is _range:
+            del names["range"]
 
 
 def _is_one_of(value: Any, wrapped: dict[Any, Any]) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gradsmith.derive.block import WIDTH, Block
+from gradsmith.derive.calls import rule_of
 from gradsmith.derive.expression import Scope, Text, expression, quoted, value_text
-from gradsmith.derive.graph import Graph, Node, nodes_in
+from gradsmith.derive.graph import Graph, Node
 from gradsmith.derive.plan import Formula
 
 _EMPTY = inspect.Parameter.empty
@@ -22,7 +23,7 @@ class Function:
     name: str
     signature: inspect.Signature
     doc: str | None
-    fixed: dict[str, Any]  # arguments that are neither tensors nor numbers: the source holds for these values alone
+    fixed: dict[str, Any]  # arguments for whose values alone the source holds
 
 
 def source(
@@ -49,7 +50,7 @@ def source(
     blocks += [text for text in written if not text.startswith("    ")]
     notes = _notes(graph)
     text = "\n\n\n".join(blocks) + "\n"
-    return "\n".join([*_imports(text), "", *notes, "", text]) if notes else "\n".join([*_imports(text), "", "", text])
+    return "\n".join([*_imports(text), *notes, "", "", text])
 
 
 def _decorator(options: Sequence[str]) -> list[str]:
@@ -68,13 +69,19 @@ def _imports(text: str) -> list[str]:
 
 def _notes(graph: Graph) -> list[str]:
     """Comments on what holds for the example and not for every call."""
-    scope = Scope(lambda node: _origin(node, scope), lambda node, kind: f"{_origin(node, scope).source}.{kind}")
+    scope = Scope(
+        lambda node: _origin(node, scope),
+        lambda node, kind: f"{_origin(node, scope).source}.{kind}",
+        lambda node: False,
+    )
     facts = [text.format(*[value_text(entry, scope).source for entry in about]) for text, about in graph.notes]
-    return ["", "# Derived for arguments where, as in the example:", *[f"#   {fact}" for fact in facts]] if facts else []
+    return ["", "# Derived for arguments where, as in the example:", *[f"#   {f}" for f in facts]] if facts else []
 
 
 def _origin(node: Node, scope: Scope) -> Text:
-    return Text(node.name) if node.name is not None else expression(node, scope)
+    """What a number was computed from, as far back as something with a name."""
+    named = node.name is not None and (node.is_tensor or node.op == "argument")
+    return Text(node.name or "") if named else expression(node, scope)
 
 
 class _Forward:
@@ -89,17 +96,19 @@ class _Forward:
 
     def _name_residuals(self, taken: set[str]) -> None:
         block = Block({}, {}, taken)
-        for node in self.residuals:
+        for node in sorted(self.residuals, key=lambda node: node.index):
             self.residuals[node] = block._new_name(node)
 
     def lines(self) -> list[str]:
         indent = "    "
-        roots = [*self.outputs.values(), *self.residuals]
+        kept_nodes = sorted(self.residuals, key=lambda node: node.index)
+        roots = [*self.outputs.values(), *kept_nodes]
         texts = self.block.write(roots, indent, "return ")
         count = len(self.outputs)
         result = texts[0] if count == 1 else f"({', '.join(texts[:count])})"
-        kept = [f"{name}={text}" for name, text in zip(self.residuals.values(), texts[count:], strict=True)]
-        returned = f"return gs.keep({', '.join([result, *kept])})" if kept else f"return {result.strip('()') if count > 1 else result}"
+        values = zip(kept_nodes, texts[count:], strict=True)
+        kept = [f"{self.residuals[node]}={_constant(node, text)}" for node, text in values]
+        returned = f"return gs.keep({', '.join([result, *kept])})" if kept else f"return {result}"
         header = f"def {self.function.name}({', '.join(_parameters(self.function.signature))}):"
         return [*wrapped(header), *self._doc(), *self._guards(), *self.block.lines, indent + returned]
 
@@ -115,9 +124,16 @@ class _Forward:
         """The source was derived for these values of the arguments, so it refuses others."""
         lines = []
         for name, value in self.function.fixed.items():
-            test = f"{name} is not {value}" if value is None or isinstance(value, bool) else f"{name} != {quoted(value)}"
+            is_one = value is None or isinstance(value, bool)
+            test = f"{name} is not {value}" if is_one else f"{name} != {quoted(value)}"
             lines += [f"    if {test}:", f'        raise ValueError(f"derived for {name}={value}, got {{{name}!r}}")']
         return lines
+
+
+def _constant(node: Node, text: str) -> str:
+    """Random values depend on no argument, whatever they were shaped after."""
+    rule = rule_of(node.op)
+    return f"gs.constant({text})" if rule is not None and rule.random else text
 
 
 def _parameters(signature: inspect.Signature) -> list[str]:

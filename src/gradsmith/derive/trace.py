@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -168,7 +170,7 @@ class Tracer(TorchFunctionMode):
 
     def _length(self, tensor: Tensor) -> int:
         size = self._size(tensor, 0)
-        self.graph.note(f"{{}} is {plain(size)}", size.node)
+        self.graph.decide(f"{{}} is {plain(size)}", size.node)
         return int(plain(size))
 
     def _dtype(self, tensor: Tensor) -> torch.dtype:
@@ -192,15 +194,32 @@ class Tracer(TorchFunctionMode):
             if not file.startswith((_OURS, _TORCH)):
                 variables = set(frame.f_locals) if self.graph.authored else set()
             elif file.startswith(_RULES):
-                variables = set(frame.f_locals) - set(frame.f_code.co_varnames[: frame.f_code.co_argcount])
+                variables = set(frame.f_locals) & set(frame.f_code.co_varnames[frame.f_code.co_argcount :])
             else:
                 continue
             for name in sorted(variables):
                 self._learn(name, frame.f_locals[name])
 
+    @contextmanager
+    def watching(self, forward: Any) -> Iterator[None]:
+        """Learn the names of what a forward computes last, too, which no further call would show."""
+        code, before = getattr(forward, "__code__", None), sys.getprofile()
+
+        def at_return(frame: FrameType, event: str, value: Any) -> None:
+            if event == "return" and frame.f_code is code:
+                sys.setprofile(before)
+                for name, value in sorted(frame.f_locals.items()):
+                    self._learn(name, value)
+
+        sys.setprofile(at_return)
+        try:
+            yield
+        finally:
+            sys.setprofile(before)
+
     def _learn(self, name: str, value: Any) -> None:
         node = self.graph.of(value) if isinstance(value, Tensor) else getattr(value, "node", None)
-        if not isinstance(node, Node) or node.name is not None:
+        if not isinstance(node, Node) or node.name is not None or node.authored is not self.graph.authored:
             return
         if not self.graph.authored or name not in self._names:
             node.name = name

@@ -43,9 +43,10 @@ def _differentiated(
         outputs = list(result) if isinstance(result, tuple) else [result]
         live = [out for out in outputs if out.requires_grad]
         upstream = [torch.linspace(0.5, 1.5, out.numel(), dtype=out.dtype, device=out.device) for out in live]
-        grads = torch.autograd.grad(
-            live, tensors, [u.reshape(out.shape) for u, out in zip(upstream, live, strict=True)], allow_unused=True
-        ) if live and tensors else [None] * len(tensors)
+        shaped = [u.reshape(out.shape) for u, out in zip(upstream, live, strict=True)]
+        grads: Sequence[Tensor | None] = [None] * len(tensors)
+        if live and tensors:
+            grads = torch.autograd.grad(live, tensors, shaped, allow_unused=True)
     filled = [torch.zeros_like(t) if grad is None else grad for grad, t in zip(grads, tensors, strict=True)]
     return [out.detach() for out in outputs], filled
 
@@ -63,6 +64,7 @@ def _close(expected: Tensor, got: Tensor) -> bool:
 
 def _message(name: str, what: str, source: str) -> str:
     return (
-        f"derive: {what} of {name} does not agree with autograd's on the example, so the formulas are not handed out. "
-        f"Either the example is at a point without a derivative, or this is a fault of gradsmith. It printed:\n\n{source}"
+        f"derive: {what} of {name} does not agree with autograd's on the example, so the formulas are not handed "
+        f"out. Either the example is at a point without a derivative, or this is a fault of gradsmith. The source "
+        f"was:\n\n{source}"
     )

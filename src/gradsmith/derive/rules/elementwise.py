@@ -90,7 +90,11 @@ elementwise(
     input=lambda grad, input, beta: grad * torch.sigmoid(input * beta),
 )
 elementwise("silu", "input", input=lambda grad, input: grad * _silu_slope(input))
-elementwise("gelu", "input, approximate='none'", input=lambda grad, input, approximate: grad * _gelu_slope(input, approximate))
+elementwise(
+    "gelu",
+    "input, approximate='none'",
+    input=lambda grad, input, approximate: grad * _gelu_slope(input, approximate),
+)
 
 # choices
 elementwise(
@@ -128,25 +132,24 @@ elementwise(
 
 # another dtype or place
 elementwise("to", "input, *target", input=lambda grad, input: grad.to(input.dtype))
-elementwise("type_as", "input, other", input=lambda grad, input: grad.to(input.dtype))
+elementwise("type_as", "input, other", input=lambda grad, input: grad.to(input.dtype), other=None)
 for _name in ("float", "double", "half", "bfloat16"):
     elementwise(_name, "input", input=lambda grad, input: grad.to(input.dtype))
 elementwise("clone", "input", input=lambda grad: grad)
 elementwise("contiguous", "input", input=lambda grad: grad)
 
 # derivative zero
-constant("input", "sign", "floor", "ceil", "round", "trunc", "detach", "isnan", "isinf", "isfinite", "sgn", kind="elementwise")
+constant("input", "sign", "sgn", "floor", "ceil", "round", "trunc", "detach", kind="elementwise")
+constant("input", "isnan", "isinf", "isfinite", kind="elementwise")
 constant("input", "long", "int", "bool", "logical_not", "bitwise_not", kind="elementwise")
-constant("input, other", "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", kind="elementwise")
+constant("input, other", "eq", "ne", "lt", "le", "gt", "ge", kind="elementwise")
+constant("input, other", "logical_and", "logical_or", "logical_xor", kind="elementwise")
 constant("input, other", "bitwise_and", "bitwise_or", "bitwise_xor", "floor_divide", "heaviside", kind="elementwise")
 
 
-def _power_slope(input: torch.Tensor, exponent: object) -> torch.Tensor:
-    if isinstance(exponent, torch.Tensor):
-        return torch.where(exponent == 0, 0, exponent * input ** (exponent - 1))
-    if exponent == 2:
-        return 2 * input
-    return exponent * input ** (exponent - 1)  # type: ignore[operator, no-any-return]  # a number
+def _power_slope(input: torch.Tensor, exponent: torch.Tensor | float) -> torch.Tensor:
+    slope: torch.Tensor = exponent * input ** (exponent - 1)
+    return torch.where(exponent == 0, 0, slope) if isinstance(exponent, torch.Tensor) else slope
 
 
 def _exponent_slope(out: torch.Tensor, input: torch.Tensor | float) -> torch.Tensor:
@@ -175,7 +178,7 @@ def _gelu_slope(input: torch.Tensor, approximate: str) -> torch.Tensor:
 
 def _inside(input: torch.Tensor, min: object, max: object) -> torch.Tensor:
     if max is None:
-        return input >= min  # type: ignore[operator, no-any-return]  # a tensor or a number
+        return input >= min  # type: ignore[operator]  # a tensor or a number
     if min is None:
-        return input <= max  # type: ignore[operator, no-any-return]
-    return (input >= min) & (input <= max)  # type: ignore[operator, no-any-return]
+        return input <= max  # type: ignore[operator]
+    return (input >= min) & (input <= max)  # type: ignore[operator]

@@ -67,9 +67,14 @@ def _einsum(grad: Tensor, equation: str, operands: Sequence[Tensor]) -> list[Ten
     terms = left.split(",")
     gradients = []
     for at, term in enumerate(terms):
+        if len(set(term)) < len(term):
+            raise Unsupported(f"for {term!r} in {equation!r}: an index that stands twice in one operand")
         others = [other for position, other in enumerate(terms) if position != at]
-        if len(set(term)) < len(term) or not set(term) <= set(output + "".join(others)):
-            raise Unsupported(f"for {term!r} in {equation!r}: an index that stands in no other operand or twice in one")
         rest = [operand for position, operand in enumerate(operands) if position != at]
-        gradients.append(torch.einsum(f"{','.join([output, *others])}->{term}", grad, *rest))
+        reached = "".join(index for index in term if index in output + "".join(others))
+        gradient = torch.einsum(f"{','.join([output, *others])}->{reached}", grad, *rest)
+        for position, index in enumerate(term):
+            if index not in reached:
+                gradient = gradient.unsqueeze(position)
+        gradients.append(gradient if reached == term else gradient.expand(operands[at].shape))
     return gradients

@@ -74,8 +74,10 @@ for _name in ("max", "min", "median", "mode"):
     rule(
         _name,
         "input, dim, keepdim=False",
-        input=lambda grad, out, input, dim, keepdim: grad[0].new_zeros(input.shape).scatter(
-            dim, restored(out[1], input, dim, keepdim), restored(grad[0], input, dim, keepdim)
+        input=lambda grad, out, input, dim, keepdim: (
+            grad[0]
+            .new_zeros(input.shape)
+            .scatter(dim, restored(out[1], input, dim, keepdim), restored(grad[0], input, dim, keepdim))
         ),
     )
 rule(
@@ -98,7 +100,7 @@ def _mean(input: Tensor, dim: Any) -> Tensor:
     return input.mean() if dim is None else input.mean(dim, keepdim=True)
 
 
-def _norm(grad: Tensor, norm: Tensor, x: Tensor, order: Any) -> Tensor:
+def _norm(grad: Tensor, norm: Tensor, x: Tensor, order: float) -> Tensor:
     """The gradient of a p-norm; 0 where the norm is 0, as torch has it."""
     if order == 2:
         return x * torch.where(norm == 0, 0, grad / norm)

@@ -9,7 +9,7 @@ of them becomes the printed source.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ class Rule:
 
     name: str
     signature: inspect.Signature
-    formulas: dict[str, Formula]  # parameter -> gradient; empty where the derivative is zero
+    formulas: Mapping[str, Formula | None]  # parameter -> gradient, None for zero; empty where all of them are zero
     wants: dict[str, tuple[str, ...]]  # parameter -> the names that its formula asks for
     kind: Kind
     random: bool = False
@@ -40,17 +40,17 @@ class Rule:
 RULES: dict[str, Rule] = {}
 
 
-def rule(name: str, signature: str, **formulas: Formula) -> None:
+def rule(name: str, signature: str, **formulas: Formula | None) -> None:
     """A differentiable operation: `rule("exp", "input", input=lambda grad, out: grad * out)`."""
     _enter(name, signature, "work", formulas)
 
 
-def elementwise(name: str, signature: str, **formulas: Formula) -> None:
+def elementwise(name: str, signature: str, **formulas: Formula | None) -> None:
     """The same for one that works element by element, with broadcasting."""
     _enter(name, signature, "elementwise", formulas)
 
 
-def move(name: str, signature: str, **formulas: Formula) -> None:
+def move(name: str, signature: str, **formulas: Formula | None) -> None:
     """The same for one that only moves elements."""
     _enter(name, signature, "move", formulas)
 
@@ -67,8 +67,8 @@ def only_in_formulas(signature: str, *names: str) -> None:
         RULES[name] = Rule(name, _signature(signature), {}, {}, "move", differentiable=False)
 
 
-def _enter(name: str, signature: str, kind: Kind, formulas: dict[str, Formula]) -> None:
-    wants = {target: tuple(inspect.signature(formula).parameters) for target, formula in formulas.items()}
+def _enter(name: str, signature: str, kind: Kind, formulas: Mapping[str, Formula | None]) -> None:
+    wants = {target: tuple(inspect.signature(f).parameters) for target, f in formulas.items() if f is not None}
     RULES[name] = Rule(name, _signature(signature), formulas, wants, kind)
 
 

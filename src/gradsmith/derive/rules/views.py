@@ -29,13 +29,11 @@ move(
     input=lambda grad, input, dim: grad.reshape(input.shape) if _several(dim) else _unsqueezed(grad, input, dim),
 )
 move("expand", "input, *size", input=lambda grad, input: fit(grad, input))
-move("expand_as", "input, other", input=lambda grad, input: fit(grad, input))
+move("expand_as", "input, other", input=lambda grad, input: fit(grad, input), other=None)
 move("broadcast_to", "input, size", input=lambda grad, input: fit(grad, input))
 move("flip", "input, *dims", input=lambda grad, dims: grad.flip(dims))
 move("roll", "input, shifts, dims", input=lambda grad, shifts, dims: grad.roll(_negative(shifts), dims))
-move(
-    "tril", "input, diagonal=0", input=lambda grad, diagonal: grad.tril(diagonal)
-)
+move("tril", "input, diagonal=0", input=lambda grad, diagonal: grad.tril(diagonal))
 move("triu", "input, diagonal=0", input=lambda grad, diagonal: grad.triu(diagonal))
 
 # parts
