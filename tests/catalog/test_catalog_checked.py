@@ -1,0 +1,53 @@
+"""Our own medicine: the checker has nothing to say about any op of the catalog."""
+
+import pytest
+import torch
+
+from gradsmith import check
+from gradsmith.catalog import CATALOG
+
+
+def double(*shape, needs=True):
+    generator = torch.Generator().manual_seed(sum(shape))
+    return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_(needs)
+
+
+TARGETS = torch.tensor([0, 2, 1, -100])
+
+CASES = {
+    "exp": [((double(3, 4),), {}), ((double(5).detach().to(torch.complex128).requires_grad_(),), {})],
+    "linear": [
+        ((double(2, 3, 4), double(5, 4), double(5)), {}),
+        ((double(3, 4), double(1, 4), double(1)), {}),
+        ((double(3, 4), double(2, 4)), {}),
+        ((double(3, 4, needs=False), double(2, 4), double(2, needs=False)), {}),
+    ],
+    "cross_entropy": [
+        ((double(4, 3), TARGETS), {}),
+        ((double(4, 3), TARGETS), {"reduction": "none", "label_smoothing": 0.1}),
+        ((double(4, 3), TARGETS, double(3).detach().exp()), {"reduction": "sum"}),
+        ((double(4, 3), TARGETS, double(3).detach().exp().requires_grad_()), {"label_smoothing": 0.2}),
+        ((double(4, 3), double(4, 3).detach().softmax(1).requires_grad_()), {"label_smoothing": 0.2}),
+        ((double(3), torch.tensor(1)), {}),
+        ((double(2, 3, 4), torch.tensor([[0, 1, 2, 0], [2, 2, 1, 0]])), {}),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "options"),
+    [pytest.param(n, *case, id=f"{n}-{i}") for n, cases in CASES.items() for i, case in enumerate(cases)],
+)
+def test_check_finds_neither_error_nor_warning(name, inputs, options):
+    report = check(CATALOG[name], inputs, options)
+    assert report.of("error") == ()
+    assert report.of("warning") == ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["exp", "linear", "cross_entropy"])
+def test_compiled_they_are_the_same(name):
+    inputs, options = CASES[name][0]
+    report = check(CATALOG[name], inputs, options, only="compile-wrong")
+    assert report.findings == ()
+    assert report.checked
