@@ -1,6 +1,6 @@
 """Four custom gradients as one writes them at first. The script runs without complaint; each has a fault.
 
-    gradsmith check examples/first_draft.py
+gradsmith check examples/first_draft.py
 """
 
 import torch

@@ -1,7 +1,7 @@
 """The systems of a tutorial on torch.autograd.Function, each twice: as an op, one formula per argument, and as a class.
 
-    python examples/tutorial.py
-    gradsmith check examples/tutorial.py
+python examples/tutorial.py
+gradsmith check examples/tutorial.py
 """
 
 import torch
