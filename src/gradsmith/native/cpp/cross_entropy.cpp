@@ -1,0 +1,303 @@
+// Cross entropy of rows of logits, and its gradient: softmax minus target, in one or two passes over memory.
+//
+// A row is read once for its log-sum-exp, in blocks that stay in the first-level cache, and once more for the gradient,
+// then from the second-level cache where loss and gradient are computed together.
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/library.h>
+
+#include <cmath>
+#include <optional>
+#include <vector>
+
+#include "vectors.h"
+
+namespace gradsmith {
+namespace {
+
+constexpr int64_t kBlock = 1024;
+
+// What belongs to the loss and not to a row. The loss of a row with label y and class weights w is
+//   (1-s) w_y (lse - z_y) + s/C sum_c w_c (lse - z_c) + z_loss lse^2
+// where z are the logits, capped as cap tanh(z/cap) where there is a cap.
+struct Loss {
+  const float* weight;  // null: all 1
+  int64_t ignore_index;
+  float smoothing;
+  float cap;  // 0: none
+  float z_loss;
+  float total_weight;  // of all classes
+};
+
+template <bool capped>
+inline Pair cap_values(const Pair& z, float cap) {
+  if constexpr (!capped) return z;
+  const float inverse = 1 / cap;
+  return each(z, [=](const Vec& v) { return Vec(cap) * tanh(v * Vec(inverse)); });
+}
+
+template <bool capped, typename T>
+inline float cap_one(T z, float cap) {
+  const float value = static_cast<float>(z);
+  return capped ? cap * std::tanh(value / cap) : value;
+}
+
+// The exponentials of one row, kept from its log-sum-exp for its gradient: e^(z - tops[block]).
+struct Exponentials {
+  std::vector<float> values, tops;
+
+  void resize(int64_t size) {
+    values.resize(size + kStep);
+    tops.resize(size / kBlock + 1);
+  }
+};
+
+// log sum_c exp z_c, by blocks: each block's largest value first, then its exponentials while it is in cache.
+template <bool capped, typename T>
+float log_sum_exp(const T* row, int64_t size, float cap, Exponentials* kept) {
+  float largest = -kInfinity;
+  double total = 0;
+  for (int64_t start = 0; start < size; start += kBlock) {
+    const int64_t count = std::min(kBlock, size - start);
+    const T* block = row + start;
+    Pair top = all(-kInfinity);
+    for_each_pair(count, [&](int64_t at, auto load, auto) {
+      prefetch(block + at + kBlock);
+      top = larger(top, cap_values<capped>(load(block + at, -kInfinity), cap));
+    });
+    const float block_top = max(top);
+    if (!(block_top <= largest)) {
+      total = largest == -kInfinity ? 0 : total * std::exp(largest - block_top);
+      largest = block_top;
+    }
+    if (!std::isfinite(largest) && largest != -kInfinity) return largest;  // +inf or NaN: so is the sum
+    const Pair base = all(largest == -kInfinity ? 0 : largest);
+    Pair sums = all(0);
+    for_each_pair(count, [&](int64_t at, auto load, auto) {
+      const Pair e = exp_nonpositive(cap_values<capped>(load(block + at, -kInfinity), cap) - base);
+      sums = sums + e;
+      if (kept != nullptr) write_pair(e, kept->values.data() + start + at);
+    });
+    total += sum(sums);
+    if (kept != nullptr) kept->tops[start / kBlock] = largest;
+  }
+  return largest == -kInfinity ? largest : largest + static_cast<float>(std::log(total));
+}
+
+// sum_c w_c (lse - z_c)
+template <bool capped, typename T>
+float distance_to_all(const T* row, int64_t size, float lse, const Loss& loss) {
+  double total = 0;
+  for (int64_t start = 0; start < size; start += kBlock) {
+    Pair sums = all(0);
+    for_each_pair(std::min(kBlock, size - start), [&](int64_t at, auto load, auto) {
+      const Pair away = all(lse) - cap_values<capped>(load(row + start + at, lse), loss.cap);
+      sums = loss.weight == nullptr ? sums + away : fma(load(loss.weight + start + at, 0), away, sums);
+    });
+    total += sum(sums);
+  }
+  return static_cast<float>(total);
+}
+
+template <bool capped, typename T>
+float row_loss(const T* row, int64_t size, float lse, int64_t label, const Loss& loss) {
+  const float on_label = (loss.weight == nullptr ? 1 : loss.weight[label]) * (1 - loss.smoothing);
+  float value = on_label * (lse - cap_one<capped>(row[label], loss.cap));
+  if (loss.smoothing != 0) value += loss.smoothing / size * distance_to_all<capped>(row, size, lse, loss);
+  if (loss.z_loss != 0) value += loss.z_loss * lse * lse;
+  return value;
+}
+
+// What the gradient of one row is made of.
+struct Row {
+  int64_t size, label;
+  float lse, scale;
+  float on_label;  // the share of the loss that is the label's alone: (1-s) w_y
+  float on_all;    // and that of each class: s/C
+  float factor;    // of softmax
+
+  Row(int64_t size, int64_t label, float lse, float scale, const Loss& loss)
+      : size(size), label(label), lse(lse), scale(scale), on_all(loss.smoothing / size) {
+    on_label = (loss.weight == nullptr ? 1 : loss.weight[label]) * (1 - loss.smoothing);
+    factor = scale * (on_label + on_all * loss.total_weight + 2 * loss.z_loss * lse);
+  }
+};
+
+// scale * (softmax_c (sum of weights) - s/C w_c - (1-s) w_y 1[c = y]), times the derivative of the cap. From the
+// exponentials of the row where they were kept. `next` is brought into cache meanwhile.
+template <bool capped, typename T>
+void row_gradient(
+    const T* from, T* to, const Row& row, const Loss& loss, const Exponentials* kept, const T* next) {
+  const float inverse = capped ? 1 / loss.cap : 0;
+  const float label_value = cap_one<capped>(from[row.label], loss.cap);
+  for (int64_t start = 0; start < row.size; start += kBlock) {
+    const bool finite = kept != nullptr && kept->tops[start / kBlock] != -kInfinity;
+    const float block_factor = finite ? row.factor * std::exp(kept->tops[start / kBlock] - row.lse) : 0;
+    for_each_pair(std::min(kBlock, row.size - start), [&](int64_t offset, auto load, auto store) {
+      const int64_t at = start + offset;
+      prefetch(next + at);
+      if constexpr (sizeof(T) == 4) prefetch(next + at + kHalf);
+      Pair z = all(0), gradient = all(0);
+      if (kept != nullptr) {
+        gradient = read_pair(kept->values.data() + at) * all(block_factor);
+      } else {
+        z = cap_values<capped>(load(from + at, -kInfinity), loss.cap);
+        gradient = exp_nonpositive(z - all(row.lse)) * all(row.factor);
+      }
+      if (row.on_all != 0) {
+        const Pair weights = loss.weight == nullptr ? all(1) : load(loss.weight + at, 0);
+        gradient = fma(weights, all(-row.scale * row.on_all), gradient);
+      }
+      if constexpr (capped) {
+        const Pair ratio = z * all(inverse);
+        gradient = gradient * (all(1) - ratio * ratio);
+      }
+      store(gradient, to + at);
+    });
+  }
+  float at_label = row.factor * std::exp(label_value - row.lse) - row.scale * row.on_label;
+  if (row.on_all != 0) at_label -= row.scale * row.on_all * (loss.weight == nullptr ? 1 : loss.weight[row.label]);
+  if constexpr (capped) at_label *= 1 - (label_value * inverse) * (label_value * inverse);
+  to[row.label] = static_cast<T>(at_label);
+}
+
+struct Rows {
+  const at::Tensor& logits;
+  const int64_t* targets;
+  const float* scale;        // null: no gradient is asked for
+  const at::Tensor* gradient;
+  float* lse;
+  float* losses;             // null: no loss is asked for, and lse is known
+};
+
+template <bool capped, typename T>
+void run_rows(const Rows& rows, const Loss& loss) {
+  const int64_t size = rows.logits.size(1), count = rows.logits.size(0);
+  const int64_t stride = rows.logits.stride(0);
+  const T* from = rows.logits.const_data_ptr<T>();
+  T* to = rows.scale == nullptr ? nullptr : rows.gradient->mutable_data_ptr<T>();
+  const int64_t to_stride = rows.scale == nullptr ? 0 : rows.gradient->stride(0);
+  const bool keep = !capped && rows.scale != nullptr && rows.losses != nullptr;
+  at::parallel_for(0, count, rows_per_task(size), [&](int64_t begin, int64_t end) {
+    Exponentials exponentials;
+    if (keep) exponentials.resize(size);
+    for (int64_t i = begin; i < end; ++i) {
+      const T* row = from + i * stride;
+      const int64_t label = rows.targets[i];
+      const bool ignored = label == loss.ignore_index;
+      Exponentials* kept = keep && !ignored ? &exponentials : nullptr;
+      if (rows.losses != nullptr) {
+        rows.lse[i] = ignored && rows.scale != nullptr ? 0 : log_sum_exp<capped>(row, size, loss.cap, kept);
+        rows.losses[i] = ignored ? 0 : row_loss<capped>(row, size, rows.lse[i], label, loss);
+      }
+      if (rows.scale == nullptr) continue;
+      T* gradient = to + i * to_stride;
+      if (ignored) {
+        std::fill(gradient, gradient + size, static_cast<T>(0));
+        continue;
+      }
+      if (!std::isfinite(rows.lse[i])) kept = nullptr;  // the sum broke off
+      const T* next = i + 1 < end ? row + stride : row;
+      row_gradient<capped>(row, gradient, Row(size, label, rows.lse[i], rows.scale[i], loss), loss, kept, next);
+    }
+  });
+}
+
+void check_targets(const at::Tensor& targets, int64_t classes, int64_t ignore_index) {
+  const int64_t* values = targets.const_data_ptr<int64_t>();
+  for (int64_t i = 0; i < targets.numel(); ++i) {
+    TORCH_CHECK_INDEX(
+        values[i] == ignore_index || (values[i] >= 0 && values[i] < classes), "Target ", values[i],
+        " is out of bounds.");
+  }
+}
+
+void run(
+    const at::Tensor& logits, const at::Tensor& targets, const std::optional<at::Tensor>& weight, int64_t ignore_index,
+    double smoothing, double cap, double z_loss, const at::Tensor* scale, const at::Tensor* gradient, at::Tensor& lse,
+    at::Tensor* losses) {
+  TORCH_CHECK(logits.dim() == 2 && (logits.size(1) == 1 || logits.stride(1) == 1), "logits: rows of stride 1");
+  TORCH_CHECK(targets.is_contiguous() && targets.scalar_type() == at::kLong && targets.numel() == logits.size(0));
+  check_targets(targets, logits.size(1), ignore_index);
+  Loss loss{nullptr, ignore_index, static_cast<float>(smoothing), static_cast<float>(cap), static_cast<float>(z_loss),
+            static_cast<float>(logits.size(1))};
+  if (weight.has_value()) {
+    TORCH_CHECK(weight->is_contiguous() && weight->scalar_type() == at::kFloat && weight->numel() == logits.size(1));
+    loss.weight = weight->const_data_ptr<float>();
+    double total = 0;
+    for (int64_t c = 0; c < logits.size(1); ++c) total += loss.weight[c];
+    loss.total_weight = static_cast<float>(total);
+  }
+  const Rows rows{
+      logits, targets.const_data_ptr<int64_t>(), scale == nullptr ? nullptr : scale->const_data_ptr<float>(), gradient,
+      lse.mutable_data_ptr<float>(), losses == nullptr ? nullptr : losses->mutable_data_ptr<float>()};
+  GRADSMITH_DISPATCH(logits.scalar_type(), "gradsmith cross_entropy", [&] {
+    if (loss.cap != 0) {
+      run_rows<true, scalar_t>(rows, loss);
+    } else {
+      run_rows<false, scalar_t>(rows, loss);
+    }
+  });
+}
+
+std::tuple<at::Tensor, at::Tensor> forward(
+    const at::Tensor& logits, const at::Tensor& targets, const std::optional<at::Tensor>& weight, int64_t ignore_index,
+    double smoothing, double cap, double z_loss) {
+  at::Tensor lse = at::empty({logits.size(0)}, logits.options().dtype(at::kFloat));
+  at::Tensor losses = at::empty_like(lse);
+  run(logits, targets, weight, ignore_index, smoothing, cap, z_loss, nullptr, nullptr, lse, &losses);
+  return {losses, lse};
+}
+
+void backward(
+    const at::Tensor& logits, const at::Tensor& targets, const std::optional<at::Tensor>& weight, int64_t ignore_index,
+    double smoothing, double cap, double z_loss, const at::Tensor& lse, const at::Tensor& scale, at::Tensor& gradient) {
+  at::Tensor known = lse;
+  run(logits, targets, weight, ignore_index, smoothing, cap, z_loss, &scale, &gradient, known, nullptr);
+}
+
+at::Tensor fused(
+    const at::Tensor& logits, const at::Tensor& targets, const std::optional<at::Tensor>& weight, int64_t ignore_index,
+    double smoothing, double cap, double z_loss, const at::Tensor& scale, at::Tensor& gradient) {
+  at::Tensor lse = at::empty({logits.size(0)}, logits.options().dtype(at::kFloat));
+  at::Tensor losses = at::empty_like(lse);
+  run(logits, targets, weight, ignore_index, smoothing, cap, z_loss, &scale, &gradient, lse, &losses);
+  return losses;
+}
+
+at::Tensor log_sum_exp_rows(const at::Tensor& rows) {
+  TORCH_CHECK(rows.dim() == 2 && (rows.size(1) == 1 || rows.stride(1) == 1), "rows of stride 1");
+  at::Tensor lse = at::empty({rows.size(0)}, rows.options().dtype(at::kFloat));
+  float* to = lse.mutable_data_ptr<float>();
+  GRADSMITH_DISPATCH(rows.scalar_type(), "gradsmith logsumexp", [&] {
+    const scalar_t* from = rows.const_data_ptr<scalar_t>();
+    at::parallel_for(0, rows.size(0), rows_per_task(rows.size(1)), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) to[i] = log_sum_exp<false>(from + i * rows.stride(0), rows.size(1), 0, nullptr);
+    });
+  });
+  return lse;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(gradsmith_native, library) {
+  library.def(
+      "cross_entropy(Tensor logits, Tensor targets, Tensor? weight, int ignore_index, float smoothing, float cap, "
+      "float z_loss) -> (Tensor, Tensor)");
+  library.def(
+      "cross_entropy_backward(Tensor logits, Tensor targets, Tensor? weight, int ignore_index, float smoothing, "
+      "float cap, float z_loss, Tensor lse, Tensor scale, Tensor(a!) gradient) -> ()");
+  library.def(
+      "cross_entropy_fused(Tensor logits, Tensor targets, Tensor? weight, int ignore_index, float smoothing, "
+      "float cap, float z_loss, Tensor scale, Tensor(a!) gradient) -> Tensor");
+  library.def("logsumexp(Tensor rows) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(gradsmith_native, CPU, library) {
+  library.impl("cross_entropy", forward);
+  library.impl("cross_entropy_backward", backward);
+  library.impl("cross_entropy_fused", fused);
+  library.impl("logsumexp", log_sum_exp_rows);
+}
+
+}  // namespace gradsmith

@@ -1,0 +1,72 @@
+"""The shapes and dtypes of what each native operator returns, for FakeTensor and tracing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def _single(tensor: Tensor, *shape: int) -> Tensor:
+    return tensor.new_empty(shape, dtype=torch.float32)
+
+
+def _cross_entropy(logits: Tensor, *rest: object) -> tuple[Tensor, Tensor]:
+    return _single(logits, logits.shape[0]), _single(logits, logits.shape[0])
+
+
+def _cross_entropy_backward(*args: object) -> None:
+    """Writes to its last argument."""
+
+
+def _per_row(rows: Tensor, *rest: object) -> Tensor:
+    return _single(rows, rows.shape[0])
+
+
+def _norm(
+    input: Tensor, residual: Tensor | None, weight: Tensor | None, bias: Tensor | None, eps: float, centred: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    count = input.shape[0]
+    added = input.new_empty(0) if residual is None else torch.empty_like(input)
+    return torch.empty_like(input), added, _single(input, count if centred else 0), _single(input, count)
+
+
+def _norm_backward(
+    grad: Tensor,
+    input: Tensor,
+    mean: Tensor | None,
+    rstd: Tensor,
+    weight: Tensor | None,
+    grad_added: Tensor | None,
+    for_input: bool,
+    for_weight: bool,
+    for_bias: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    size = input.shape[1]
+    dx = torch.empty_like(input) if for_input else input.new_empty(0)
+    return dx, _single(input, size if for_weight else 0), _single(input, size if for_bias else 0)
+
+
+def _gated(kind: int, gate: Tensor, up: Tensor) -> Tensor:
+    return gate.new_empty(gate.shape)
+
+
+def _gated_backward(kind: int, grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    return gate.new_empty(gate.shape), gate.new_empty(gate.shape)
+
+
+_FAKES = {
+    "cross_entropy": _cross_entropy,
+    "cross_entropy_backward": _cross_entropy_backward,
+    "cross_entropy_fused": _per_row,
+    "logsumexp": _per_row,
+    "norm": _norm,
+    "norm_backward": _norm_backward,
+    "gated": _gated,
+    "gated_backward": _gated_backward,
+}
+
+
+def register() -> None:
+    """Tell torch.library of them, once the operators exist."""
+    for name, fake in _FAKES.items():
+        torch.library.register_fake(f"gradsmith_native::{name}", fake)
