@@ -23,6 +23,9 @@ from gradsmith.define.op import Op as Op
 from gradsmith.define.op import op as op
 from gradsmith.define.opaque import Opaque as Opaque
 from gradsmith.define.opaque import opaque as opaque
+from gradsmith.derive import Derived as Derived
+from gradsmith.derive import DeriveError as DeriveError
+from gradsmith.derive import derive as derive
 from gradsmith.memory import reuse_memory as reuse_memory
 from gradsmith.surrogates.straight_through import straight_through as straight_through
 from gradsmith.surrogates.surrogate import surrogate as surrogate

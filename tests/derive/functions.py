@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - its usual name
 from torch import Tensor
 
 
@@ -148,7 +148,9 @@ CASES = [
     ),
     Case(normalize, lambda: (real(3, 4),), lambda: (real(2, 2, 5),)),
     Case(huber, lambda: (2 * real(6), real(6)), lambda: (2 * real(2, 3), real(2, 3))),
-    Case(attention, lambda: (real(2, 3, 4), real(2, 5, 4), real(2, 5, 6)), lambda: (real(3, 4), real(2, 4), real(2, 3))),
+    Case(
+        attention, lambda: (real(2, 3, 4), real(2, 5, 4), real(2, 5, 6)), lambda: (real(3, 4), real(2, 4), real(2, 3))
+    ),
     Case(
         causal_attention,
         lambda: (real(2, 3, 4), real(2, 3, 4), real(2, 3, 5)),

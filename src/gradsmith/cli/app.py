@@ -6,6 +6,7 @@ import click
 
 from gradsmith.cli.bench_command import bench
 from gradsmith.cli.check_command import check
+from gradsmith.cli.derive_command import derive
 from gradsmith.cli.explain_command import explain
 
 
@@ -17,4 +18,5 @@ def main() -> None:
 
 main.add_command(bench)
 main.add_command(check)
+main.add_command(derive)
 main.add_command(explain)

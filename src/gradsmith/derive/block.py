@@ -11,7 +11,7 @@ from gradsmith.derive.graph import Node
 from gradsmith.derive.plan import FACTS, Holding
 
 WIDTH = 100
-_INLINE = {"size", "numel", "ndim", "dtype", "device", "item"}
+_INLINE = {"size", "numel", "ndim", "dtype", "device", "output"}
 _VIEWS = {"mT", "T", "unsqueeze"}
 _NAMES = {  # what a value is called that the author has no name for
     "add": "total",
@@ -28,7 +28,8 @@ _NAMES = {  # what a value is called that the author has no name for
     "where": "chosen",
     "linalg_vector_norm": "norm",
     "getitem": "part",
-    "item": "part",
+    "output": "part",
+    "floor_divide": "quotient",
     "to": "converted",
     "einsum": "product",
     "rsqrt": "inverse_root",
@@ -121,10 +122,22 @@ class Block:
 
     def _assign(self, node: Node, indent: str) -> None:
         """`name = …`, with the name in force for everything after."""
+        if isinstance(node.value, (tuple, list)):
+            self._unpack(node, indent)
+            return
         name = self._wanted_names.get(node) or self._new_name(node)
         source = self._fit(node, indent, f"{indent}{name} = ")
         self._names[node] = name
         self.lines.append(f"{indent}{name} = {source}")
+
+    def _unpack(self, node: Node, indent: str) -> None:
+        """`first, second = …` for an operation with several outputs; `_` for those that are not used."""
+        items = {use.args["index"]: use for use in self._uses if use.op == "output" and use.args["input"] is node}
+        names = {index: self._wanted_names.get(item) or self._new_name(item) for index, item in sorted(items.items())}
+        targets = ", ".join(names.get(index, "_") for index in range(len(node.value)))
+        source = self._fit(node, indent, f"{indent}{targets} = ")
+        self._names.update({item: names[index] for index, item in items.items()})
+        self.lines.append(f"{indent}{targets} = {source}")
 
     def _new_name(self, node: Node) -> str:
         base = node.name or _NAMES.get(node.op, node.op.removeprefix("math."))

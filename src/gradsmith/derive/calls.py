@@ -43,6 +43,7 @@ _ALIASES = {
     "split_with_sizes": "split",
 }
 _SWAPPED = {"rsub": "sub", "rdiv": "div", "rtruediv": "div", "rpow": "pow", "radd": "add", "rmul": "mul"}
+_CONVERSIONS = ("__bool__", "__float__", "__int__", "__index__", "__array__", "__contains__")
 _NO_EFFECT = {"out", "_stacklevel", "inplace", "size_average", "reduce", "layout", "requires_grad", "pin_memory"}
 _PARAMETERS = {"axis": "dim", "keepdims": "keepdim", "self": "input", "split_size_or_sections": "split_size"}
 
@@ -52,7 +53,7 @@ def name_of(function: Any) -> str:
     name: str = function.__name__
     if name == "__get__":
         name = function.__self__.__name__
-    if name.startswith("__") and name.endswith("__"):
+    if name.startswith("__") and name.endswith("__") and name not in _CONVERSIONS:
         name = name.strip("_")
     name = name.removeprefix("special_")
     return _ALIASES.get(name, name)

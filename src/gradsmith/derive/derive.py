@@ -108,6 +108,8 @@ def _read(forward: Callable[..., Any], example: Sequence[Any], name: str | None)
     for parameter in signature.parameters.values():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise DeriveError(f"derive: {label} takes *{parameter.name}; name its arguments one by one")
+        if parameter.default is not parameter.empty and not _is_printable(parameter.default):
+            raise DeriveError(f"derive: the default of `{parameter.name}` of {label} cannot be printed; leave it out")
     try:
         bound = signature.bind(*example)
     except TypeError as error:
@@ -125,7 +127,21 @@ def _varies(function: str, name: str, value: Any) -> bool:
         return True
     if isinstance(value, (list, tuple, dict)) and _holds_tensors(value):
         raise DeriveError(f"derive: `{name}` of {function} is a {type(value).__name__} of tensors; give each its name")
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return True
+    if not _is_printable(value):
+        raise DeriveError(
+            f"derive: `{name}` of {function} is a {type(value).__name__}, which cannot be printed; wrap {function} "
+            f"in a function without this argument"
+        )
+    return False
+
+
+def _is_printable(value: Any) -> bool:
+    """Whether the source can say that it holds for this value alone."""
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_printable, value))
+    return value is None or isinstance(value, (bool, int, float, str, torch.dtype, torch.device))
 
 
 def _holds_tensors(value: Any) -> bool:

@@ -76,7 +76,7 @@ def expression(node: Node, scope: Scope) -> Text:
     """The operation of a node, applied to what its inputs are called in the scope."""
     if node.op in FACTS:
         return Text(_fact(node, scope))
-    if node.op == "item":
+    if node.op == "output":
         return Text(f"{scope.text(node.args['input']).within(ATOM)}[{node.args['index']}]")
     if node.op == "getitem":
         index = _index(node.args["index"], scope)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from gradsmith.derive.calls import rule_of
 from gradsmith.derive.graph import Graph, Node
 from gradsmith.derive.shapes import Shapes
@@ -54,6 +56,7 @@ class Planner:
         self.arguments = [node for node in graph.nodes if node.op == "argument"]
         self.shapes = shapes
         self.residuals: dict[Node, str] = {}
+        self._small = _reduced(graph.nodes)
         self._instead: set[Node] = set()
         self._choose(gradients)
 
@@ -80,9 +83,9 @@ class Planner:
         leaves, facts, computed = self._gather([root], again=set())
         again: set[Node] = set()
         for leaf in sorted(leaves, key=lambda node: -node.index):
-            steps: set[Node] = set()
-            if self._is_cheap(leaf) and all(self._follows(input, leaves - {leaf}, steps) for input in leaf.inputs):
-                again |= {leaf, *steps}
+            steps = self._follows(leaf, leaves)
+            if steps is not None:
+                again |= steps
                 leaves, facts, computed = self._gather([root], again)
         for leaf in sorted(leaves, key=lambda node: node.index):
             self._take(formula, leaf)
@@ -112,23 +115,37 @@ class Planner:
                 waiting.extend(node.inputs)
         return leaves, facts, computed
 
-    def _follows(self, node: Node, leaves: set[Node], steps: set[Node]) -> bool:
-        """Whether a node is cheap to compute from these leaves; adds what is computed on the way to `steps`."""
-        if node in leaves or node.op in FACTS or node in steps:
-            return True
-        if node.op in ("argument", "upstream") or (node.is_tensor and not self._is_cheap(node)):
-            return False
-        steps.add(node)
-        return all(self._follows(input, leaves, steps) for input in node.inputs)
+    def _follows(self, leaf: Node, leaves: set[Node]) -> set[Node] | None:
+        """What is computed on the way from the other leaves to a cheap one; None where they do not suffice."""
+        steps: set[Node] = set()
+        waiting = [leaf]
+        while waiting:
+            node = waiting.pop()
+            if node in steps or node.op in FACTS or (node is not leaf and node in leaves):
+                continue
+            if node.op in ("argument", "upstream") or (node.is_tensor and not self._is_cheap(node)):
+                return None
+            steps.add(node)
+            waiting.extend(node.inputs)
+        return steps
 
     def _is_leaf(self, node: Node) -> bool:
         if node.op in ("argument", "upstream") or node in self.outputs or node in self._instead:
             return True
-        return node.authored and _is_worth(node)
+        return node.authored and self._is_worth(node)
+
+    def _is_worth(self, node: Node) -> bool:
+        """Whether a value of the forward is kept rather than computed again."""
+        if node.op == "output":
+            return self._is_worth(node.args["input"])
+        rule = rule_of(node.op)
+        if rule is None or not isinstance(node.value, (Tensor, tuple, list)):
+            return False
+        return rule.random or rule.kind == "work" or (rule.kind == "elementwise" and node in self._small)
 
     def _is_cheap(self, leaf: Node) -> bool:
         rule = rule_of(leaf.op)
-        return rule is not None and not rule.random and rule.kind != "work" and leaf.op != "item"
+        return rule is not None and not rule.random and rule.kind != "work" and leaf.op != "output"
 
     def _take(self, formula: Formula, leaf: Node) -> None:
         if leaf.op in ("argument", "upstream"):
@@ -178,22 +195,15 @@ def _has_dtype(node: Node, owner: Node) -> bool:
     return node.is_tensor and bool(node.value.dtype == owner.value.dtype)
 
 
-def _is_worth(node: Node) -> bool:
-    """Whether a value of the forward is kept rather than computed again."""
-    if node.op == "item":
-        return _is_worth(node.args["input"])
-    rule = rule_of(node.op)
-    if rule is None or not node.is_tensor:
-        return False
-    return rule.random or rule.kind == "work" or (rule.kind == "elementwise" and _is_reduced(node))
-
-
-def _is_reduced(node: Node) -> bool:
-    """Whether a tensor was computed, element by element, from reductions alone."""
-    rule = rule_of(node.op)
-    if rule is None:
-        return False
-    if "keepdim" in rule.signature.parameters:
-        return True
-    tensors = [input for input in node.inputs if input.is_tensor]
-    return rule.kind != "work" and node.op != "expand" and bool(tensors) and all(map(_is_reduced, tensors))
+def _reduced(nodes: Sequence[Node]) -> set[Node]:
+    """The tensors that were computed, element by element, from reductions alone: they are small."""
+    found: set[Node] = set()
+    for node in nodes:
+        rule = rule_of(node.op)
+        if rule is None or not node.is_tensor:
+            continue
+        tensors = [input for input in node.inputs if input.is_tensor]
+        follows = rule.kind != "work" and node.op != "expand" and bool(tensors) and found.issuperset(tensors)
+        if "keepdim" in rule.signature.parameters or follows:
+            found.add(node)
+    return found

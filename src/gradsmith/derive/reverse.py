@@ -43,7 +43,7 @@ def _depending(nodes: Sequence[Node], wanted: Sequence[Node]) -> set[Node]:
         rule = rule_of(node.op)
         if node.stopped or rule is None or node in found:
             continue
-        zero = rule.differentiable and not rule.formulas and node.op != "item"
+        zero = rule.differentiable and not rule.formulas and node.op != "output"
         if not zero and any(input in found for input in node.inputs) and _is_floating(node.value):
             found.add(node)
     return found
@@ -57,7 +57,7 @@ def _is_floating(value: Any) -> bool:
 
 def _back(tracer: Tracer, node: Node, grad: Any, ways: set[Node], arrived: dict[Node, Any]) -> None:
     """From the gradient of a node to those of its inputs."""
-    if node.op == "item":
+    if node.op == "output":
         parent, index = node.args["input"], node.args["index"]
         grads = arrived.setdefault(parent, [None] * len(parent.value))
         grads[index] = grad

@@ -7,11 +7,15 @@ graph is told what was decided.
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from gradsmith.derive.graph import Graph, Node
 
@@ -31,6 +35,7 @@ class Float(float):
 
 
 TRACKED = (Int, Float)
+_TORCH = str(Path(torch.__file__).parent)
 
 
 def tracked(graph: Graph, node: Node) -> Any:
@@ -51,6 +56,19 @@ def computed(graph: Graph, op: str, args: dict[str, Any], value: Any) -> Any:
 def plain(number: Any) -> Any:
     """A number without its history."""
     return number.node.value if isinstance(number, TRACKED) else number
+
+
+def without_history(value: Any) -> Any:
+    """Arguments as torch takes them: numbers without history."""
+    if isinstance(value, TRACKED):
+        return plain(value)
+    if isinstance(value, dict):
+        return {key: without_history(entry) for key, entry in value.items()}
+    if isinstance(value, (tuple, list)):
+        return tuple(without_history(entry) for entry in value)
+    if isinstance(value, slice):
+        return slice(without_history(value.start), without_history(value.stop), without_history(value.step))
+    return value
 
 
 def node_of(number: Any) -> Any:
@@ -83,6 +101,13 @@ def _binary(name: str, function: Callable[[Any, Any], Any], swapped: bool) -> Ca
     return method
 
 
+def _asked_by_torch() -> bool:
+    """Whether torch compares, for its own purposes: to unpack a tensor, say."""
+    frame = inspect.currentframe()
+    caller = frame.f_back.f_back if frame is not None and frame.f_back is not None else None
+    return caller is not None and caller.f_code.co_filename.startswith(_TORCH)
+
+
 def _comparison(name: str, symbol: str) -> Callable[[Any, Any], Any]:
     function = getattr(operator, name)
 
@@ -90,7 +115,8 @@ def _comparison(name: str, symbol: str) -> Callable[[Any, Any], Any]:
         if not isinstance(other, (int, float)):
             return NotImplemented
         result = function(plain(self), plain(other))
-        self.graph.decide(f"{{}} {symbol} {{}} is {result}", self.node, node_of(other))
+        if not _asked_by_torch():
+            self.graph.decide(f"{{}} {symbol} {{}} is {result}", self.node, node_of(other))
         return result
 
     return method

@@ -9,11 +9,11 @@ from typing import Any
 
 from gradsmith.derive.block import WIDTH, Block
 from gradsmith.derive.calls import rule_of
-from gradsmith.derive.expression import Scope, Text, expression, quoted, value_text
+from gradsmith.derive.expression import Scope, Text, expression, value_text
 from gradsmith.derive.graph import Graph, Node
 from gradsmith.derive.plan import Formula
 
-_EMPTY = inspect.Parameter.empty
+_NOWHERE = Scope(lambda node: Text(""), lambda node, kind: "", lambda node: False)  # for values without nodes
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ class _Forward:
         result = texts[0] if count == 1 else f"({', '.join(texts[:count])})"
         values = zip(kept_nodes, texts[count:], strict=True)
         kept = [f"{self.residuals[node]}={_constant(node, text)}" for node, text in values]
-        returned = f"return gs.keep({', '.join([result, *kept])})" if kept else f"return {result}"
+        returned = _keep(result, kept) if kept else [f"    return {result}"]
         header = f"def {self.function.name}({', '.join(_parameters(self.function.signature))}):"
-        return [*wrapped(header), *self._doc(), *self._guards(), *self.block.lines, indent + returned]
+        return [*wrapped(header), *self._doc(), *self._guards(), *self.block.lines, *returned]
 
     def _doc(self) -> list[str]:
         if not self.function.doc:
@@ -124,10 +124,18 @@ class _Forward:
         """The source was derived for these values of the arguments, so it refuses others."""
         lines = []
         for name, value in self.function.fixed.items():
-            is_one = value is None or isinstance(value, bool)
-            test = f"{name} is not {value}" if is_one else f"{name} != {quoted(value)}"
+            text = value_text(value, _NOWHERE).source
+            test = f"{name} is not {text}" if value is None or isinstance(value, bool) else f"{name} != {text}"
             lines += [f"    if {test}:", f'        raise ValueError(f"derived for {name}={value}, got {{{name}!r}}")']
         return lines
+
+
+def _keep(result: str, kept: Sequence[str]) -> list[str]:
+    """The statement that returns a result and hands over residuals, an argument a line where one is too long."""
+    whole = f"    return gs.keep({', '.join([result, *kept])})"
+    if len(whole) <= WIDTH:
+        return [whole]
+    return ["    return gs.keep(", *[f"        {argument}," for argument in (result, *kept)], "    )"]
 
 
 def _constant(node: Node, text: str) -> str:
@@ -142,8 +150,8 @@ def _parameters(signature: inspect.Signature) -> list[str]:
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in written:
             written.append("*")
-        plain = isinstance(parameter.default, (int, float, str, bool, type(None), tuple))
-        written.append(f"{parameter.name}={parameter.default!r}" if plain else parameter.name)
+        default = "" if parameter.default is parameter.empty else f"={value_text(parameter.default, _NOWHERE).source}"
+        written.append(f"{parameter.name}{default}")
     return written
 
 

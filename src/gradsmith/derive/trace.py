@@ -8,7 +8,6 @@ functions and isinstance just work. The rules run under the same tracer as the f
 from __future__ import annotations
 
 import inspect
-import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -25,10 +24,15 @@ from gradsmith.derive.calls import bind, name_of, rewrite_of, rule_of, written
 from gradsmith.derive.errors import DeriveError, Unsupported
 from gradsmith.derive.graph import Graph, Node
 from gradsmith.derive.rules import Rule
-from gradsmith.derive.scalars import TRACKED, computed, node_of, plain, tracked
+from gradsmith.derive.scalars import TRACKED, computed, node_of, plain, tracked, without_history
+from gradsmith.derive.sizes import Shape
 
-_READ = ("is_floating_point", "is_complex", "is_contiguous", "is_cuda", "is_sparse", "layout", "requires_grad")
-_VALUES = ("item", "bool", "float", "int", "index", "tolist", "numpy", "array", "iter", "contains", "format")
+# What leaves no trace: facts that are not printed, output for a person, and the switch that torch.no_grad sets.
+_PASSED_ON = {
+    *("is_floating_point", "is_complex", "is_contiguous", "is_cuda", "is_sparse", "layout", "requires_grad"),
+    *("repr", "format", "_set_grad_enabled"),
+}
+_VALUES = ("item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__", "__array__", "__contains__")
 _OURS = str(Path(__file__).parent)
 _RULES = (str(Path(rules.__file__).parent), rewrites.__file__)
 _ENTRY = str(Path(__file__).with_name("derive.py"))
@@ -82,7 +86,7 @@ class Tracer(TorchFunctionMode):
             name, args, kwargs = written(name, *as_called)
             if name in _FACTS:
                 return _FACTS[name](self, *args, **kwargs)
-            if name in _READ:
+            if name in _PASSED_ON:
                 return function(*args, **kwargs)
             rewrite = rewrite_of(name, args, kwargs)
             if rewrite is not None:
@@ -91,7 +95,7 @@ class Tracer(TorchFunctionMode):
             rule = rule_of(name)
             if rule is None:
                 raise DeriveError(_complaint(name))
-            positional, by_keyword = _plain(as_called[0]), _plain(as_called[1])
+            positional, by_keyword = without_history(as_called[0]), without_history(as_called[1])
             return self._record(name, rule, bind(rule, args, kwargs), lambda: function(*positional, **by_keyword))
         except Unsupported as error:
             if not self.graph.authored:
@@ -105,6 +109,9 @@ class Tracer(TorchFunctionMode):
             known = self.simplify(self, name, bound)
         if known is None:
             known = self._add(name, bound, compute(), unique=rule.random)
+        if name in ("unbind", "split") and not isinstance(bound.get("split_size"), tuple):
+            size = self._size(bound["input"].value, plain(args["dim"]))
+            self.graph.decide(f"{{}} is {plain(size)}", size.node)  # by it there are so many outputs
         return known.value
 
     def call(self, name: str, **bound: Any) -> Node:
@@ -130,7 +137,7 @@ class Tracer(TorchFunctionMode):
             node.stopped = not torch.is_grad_enabled()
         if isinstance(value, (tuple, list)):
             for index, entry in enumerate(value):
-                self.graph.add("item", {"input": node, "index": index}, entry)
+                self.graph.add("output", {"input": node, "index": index}, entry)
         return node
 
     def _nodes(self, value: Any) -> Any:
@@ -226,32 +233,6 @@ class Tracer(TorchFunctionMode):
             self._names.add(name)
 
 
-class Shape(tuple[Any, ...]):
-    """The shape of a tensor, whose entries remember where they come from, by the index that the author wrote.
-
-    As `torch.Size` is used, which cannot be derived from.
-    """
-
-    _owner: Node
-    _graph: Graph
-
-    @classmethod
-    def of(cls, graph: Graph, owner: Node) -> Shape:
-        sizes = enumerate(owner.value.shape)
-        shape = cls(computed(graph, "size", {"input": owner, "dim": dim}, size) for dim, size in sizes)
-        shape._owner, shape._graph = owner, graph
-        return shape
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return super().__getitem__(index)
-        entry = super().__getitem__(plain(index))
-        return computed(self._graph, "size", {"input": self._owner, "dim": node_of(index)}, plain(entry))
-
-    def numel(self) -> Any:
-        return computed(self._graph, "numel", {"input": self._owner}, math.prod(map(plain, self)))
-
-
 _FACTS: dict[str, Callable[..., Any]] = {
     "shape": Tracer._shape,
     "size": Tracer._size_or_shape,
@@ -263,19 +244,6 @@ _FACTS: dict[str, Callable[..., Any]] = {
     "dtype": Tracer._dtype,
     "device": Tracer._device,
 }
-
-
-def _plain(value: Any) -> Any:
-    """Arguments as torch takes them: numbers without history."""
-    if isinstance(value, TRACKED):
-        return plain(value)
-    if isinstance(value, dict):
-        return {key: _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (tuple, list)):
-        return tuple(_plain(entry) for entry in value)
-    if isinstance(value, slice):
-        return slice(_plain(value.start), _plain(value.stop), _plain(value.step))
-    return value
 
 
 def _values(value: Any) -> Any:

@@ -7,16 +7,24 @@ from typing import Any
 
 from torch import Tensor
 
+from gradsmith.derive.scalars import plain
+
+
+def sizes(tensor: Tensor) -> tuple[int, ...]:
+    """The shape on the example, as plain numbers: to decide by, not to compute with."""
+    return tuple(plain(size) for size in tensor.shape)
+
 
 def fit(grad: Tensor, like: Tensor) -> Tensor:
     """Sum `grad` over the dimensions along which `like` was broadcast to its shape."""
-    if grad.shape == like.shape:
+    wide, narrow = sizes(grad), sizes(like)
+    if wide == narrow:
         return grad
     if like.dim() == 0:
         return grad.sum()
     if grad.dim() != like.dim():
         return grad.sum_to_size(like.shape)
-    repeated = [d - grad.dim() for d in range(grad.dim()) if grad.shape[d] != like.shape[d]]
+    repeated = [d - len(wide) for d in range(len(wide)) if wide[d] != narrow[d]]
     return grad.sum(repeated[0] if len(repeated) == 1 else tuple(repeated), keepdim=True)
 
 

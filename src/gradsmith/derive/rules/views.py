@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from gradsmith.derive.errors import Unsupported
-from gradsmith.derive.rules.shaping import fit
+from gradsmith.derive.rules.shaping import fit, sizes
 from gradsmith.derive.rules.table import constant, move, only_in_formulas
+from gradsmith.derive.scalars import plain
 
 # another shape, the same elements
 for _name in ("view", "reshape"):
@@ -72,7 +73,7 @@ move("stack", "tensors, dim=0", tensors=lambda grad, dim: grad.unbind(dim))
 move("unbind", "input, dim=0", input=lambda grad, out, dim: torch.stack(_filled(grad, out), dim))
 for _name, _signature in (("chunk", "input, chunks, dim=0"), ("split", "input, split_size, dim=0")):
     move(_name, _signature, input=lambda grad, out, dim: torch.cat(_filled(grad, out), dim))
-move("item", "input, index")  # one of several outputs; its gradient is gathered where they were computed
+move("output", "input, index")  # one of several outputs; its gradient is gathered where they were computed
 
 # derivative zero
 constant("input, dtype=None, device=None", "zeros_like", "ones_like", kind="move")
@@ -102,7 +103,7 @@ def _several(dim: Any) -> bool:
 
 
 def _unsqueezed(grad: Tensor, input: Tensor, dim: int) -> Tensor:
-    return grad.unsqueeze(dim) if input.shape[dim] == 1 else grad
+    return grad.unsqueeze(dim) if sizes(input)[dim] == 1 else grad
 
 
 def _negative(shifts: Any) -> Any:
@@ -150,7 +151,7 @@ def _put(grad: Tensor, shape: list[Any], entries: list[Any], rank: int) -> Tenso
         elif isinstance(entry, slice):
             if entry != slice(None):
                 steps.append((dim, entry, list(current)))
-                current[dim] = len(range(int(current[dim]))[entry])
+                current[dim] = len(range(plain(current[dim]))[entry])
             dim += 1
         else:
             steps.append((dim, entry, list(current)))

@@ -130,9 +130,16 @@ def factored(op: str) -> Rewrite:
 
 
 def _factors(value: Any) -> list[Any]:
-    if is_op(value, "mul"):
-        return [*_factors(value.args["input"]), *_factors(value.args["other"])]
-    return [value]
+    """The factors of a product, from the left."""
+    factors: list[Any] = []
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if is_op(value, "mul"):
+            waiting += [value.args["other"], value.args["input"]]
+        else:
+            factors.append(value)
+    return factors
 
 
 def _without(factors: list[Any], common: list[Node]) -> list[Any]:
