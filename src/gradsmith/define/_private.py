@@ -63,3 +63,8 @@ def version(tensor: torch.Tensor) -> int:
         return int(getattr(tensor, "_version", 0))
     except RuntimeError:  # inference tensors do not count
         return 0
+
+
+def is_view(tensor: torch.Tensor) -> bool:
+    """Whether the tensor is a view of another. Missing: it is taken for none."""
+    return getattr(tensor, "_base", None) is not None

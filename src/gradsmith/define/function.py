@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gradsmith.define import connect, precision
-from gradsmith.define._private import forward_ad_active, functorch_active
+from gradsmith.define._private import forward_ad_active, functorch_active, is_view
 from gradsmith.define.errors import MissingFormula, SecondDerivativeError
 from gradsmith.define.forward_mode import push
 from gradsmith.define.guard import anchor, refuse
@@ -101,6 +101,7 @@ def _plain(primitive: Primitive, origin: object) -> type[torch.autograd.Function
         else:
             needs = needs[:size]
             result = primitive.forward(args[:size], primitive.forward_needs(args) if for_forward else needs)
+            result = _without_views(result) if for_forward else result
         if for_forward or not is_differentiable(result):
             remember(ctx, primitive, args, result, needs, for_forward)
             if type(result) is Returned:
@@ -118,6 +119,14 @@ def _plain(primitive: Primitive, origin: object) -> type[torch.autograd.Function
 
     methods = {"forward": forward, "backward": backward, "jvp": jvp}
     return _make_class(primitive, origin, methods, {})
+
+
+def _without_views(result: Tensor | Returned) -> Tensor | Returned:
+    """The same with copies of outputs that are views: torch cannot give a tangent to a view made in a forward."""
+    if isinstance(result, Tensor):
+        return result.clone() if is_view(result) else result
+    outputs = tuple(out.clone() if isinstance(out, Tensor) and is_view(out) else out for out in result.outputs)
+    return result if result.layout.dirty else result._replace(outputs=outputs)
 
 
 def _transformed(primitive: Primitive, origin: object) -> type[torch.autograd.Function]:

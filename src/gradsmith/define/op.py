@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import update_wrapper
 from itertools import count
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
@@ -31,6 +32,7 @@ R = TypeVar("R")
 Rule = Callable[..., Any]
 AnyRule = TypeVar("AnyRule", bound=Rule)
 _serial = count()
+_NONE = "\0None"  # stands for None among the arguments of a compiled graph, which take no None
 
 
 class Op(Generic[P, R]):
@@ -51,6 +53,7 @@ class Op(Generic[P, R]):
     ) -> None:
         self.name = name or _name_of(forward, formulas)
         self.forward = forward
+        update_wrapper(self, forward, updated=())  # its name, docstring and signature, for help, editors and doctest
         self._signature = read_signature(self.name, forward, tuple(formulas))
         found = residual_names(forward) if residuals is None else tuple(residuals)
         reserved = {*self._signature.names, *(outputs or ("out",))}
@@ -69,7 +72,9 @@ class Op(Generic[P, R]):
         self._check_names()
         for target, function in formulas.items():
             self._add((target,), function)
-        self._graph_call = in_graph(lambda *values: self._call(*values))
+        self._graph_call = in_graph(
+            lambda *values: self._call(*[None if isinstance(v, str) and v == _NONE else v for v in values])
+        )
         self._arity = self._signature.positional if self._signature.positional == len(self._signature.names) else -1
         self._rebuild()
 
@@ -166,7 +171,7 @@ class Op(Generic[P, R]):
         if kwargs or len(args) != self._arity:
             values = self._signature.bind(args, kwargs)
         if torch.compiler.is_compiling() and self._identity:  # reading it makes a graph valid for this very op only
-            return self._graph_call(*values)  # type: ignore[no-any-return, no-untyped-call]
+            return self._graph_call(*[_NONE if value is None else value for value in values])  # type: ignore[no-any-return, no-untyped-call]
         return self._call(*values)  # type: ignore[no-any-return]
 
     def _call(self, *values: Any) -> Any:

@@ -38,6 +38,12 @@ def check(subject: Subject) -> Iterator[Finding]:
     try:
         tangents = _tangents(subject, directions)
     except Raised as raised:
+        if isinstance(raised.error, NotImplementedError):
+            yield finding(
+                subject, "no-jvp", None, f"forward mode is refused: the {raised}",
+                advice="nothing to do, unless jacfwd, hessian or forward_ad are needed",
+            )  # fmt: skip
+            return
         yield finding(
             subject, "jvp-wrong", None, f"the {raised}", where="jvp", raised=raised,
             advice="jvp gets one tangent for each argument of forward, and returns one for each output",
