@@ -39,7 +39,7 @@ def calls(pytester, *names):
 
 
 def run(pytester, *arguments):
-    return pytester.runpytest_subprocess("-p", "gradsmith.pytest_plugin", "-p", "no:randomly", *arguments)
+    return pytester.runpytest_subprocess("-p", "no:randomly", *arguments)
 
 
 def test_a_wrong_function_fails_the_run_with_its_report(project):

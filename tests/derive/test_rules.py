@@ -143,6 +143,45 @@ def test_the_rule_for_class_indices(text):
     assert_right(function("x, labels", text), between(3, 4), torch.tensor([0, 3, -100]))
 
 
+OF_ANY_SHAPE = """
+x[0]; x[:, 1]; x[..., -1]; x[:, 1:3]; x[1:, 0]; x[1:, :-1]; x[..., ::2]; x[None, 1:]; x[:, None, 1:]; x.T; x.flatten()
+x.sum((0, 1)); x.sum((-2, -1)); x.mean(0); x.var(-1); x.norm(dim=0); x.cumsum(-1); x.softmax(0); x.amax(-1)
+x.max(-1)[0]; x.sort(0)[0]; x.unsqueeze(-1).expand(*x.shape, 2); torch.cat([x, x.exp()], -1); torch.stack([x, 2 * x])
+x.chunk(2, -1)[0]; x.split([1, x.shape[1] - 1], 1)[1]; x.narrow(1, 1, 2); x.select(1, 2); x.roll(1, 0); x.tril()
+x @ x.T; x.T @ x; (x * x.sum(0)).mean(); x / x.sum(-1, keepdim=True); x.reshape(x.shape[1], -1); x.view(-1)
+F.normalize(x, dim=0); F.layer_norm(x, x.shape[1:]); x * x.numel() / x.ndim; x.gather(1, x.argmax(1, keepdim=True))
+"""
+
+
+@pytest.mark.parametrize("text", expressions(OF_ANY_SHAPE))
+def test_the_formula_holds_for_another_shape(text):
+    torch.manual_seed(0)
+    forward = function("x", text)
+    op = derive(forward, between(3, 4)).op
+    x = between(5, 6).requires_grad_()
+    assert torch.autograd.gradcheck(op, [x])
+    torch.testing.assert_close(op(x), forward(x))
+
+
+OF_ANY_DIM = """
+x.softmax(dim); x.logsumexp(dim, keepdim=True) * x; x - x.mean(dim, keepdim=True); x.mean(dim).unsqueeze(dim) * x
+x.max(dim)[0]; x.cumsum(dim) * x; x.norm(dim=dim); x / x.norm(dim=dim, keepdim=True); x.var(dim, keepdim=True) * x
+(x * x.sum(dim, keepdim=True)).sum(-1); x.sum(-1, keepdim=True) * x.softmax(dim); x.sum(dim, keepdim=True).exp() * x
+(x - x.mean(dim, keepdim=True)) / (x.var(dim, keepdim=True) + 1); x.size(dim) * x; x.amax(dim, keepdim=True) * x
+"""
+
+
+@pytest.mark.parametrize("text", expressions(OF_ANY_DIM))
+def test_a_dimension_that_is_an_argument_may_be_another_one(text):
+    torch.manual_seed(0)
+    forward = function("x, dim=-1", text)
+    op = derive(forward, between(3, 4)).op
+    for shape, dim in (((3, 4), 0), ((2, 3, 4), 1), ((2, 3, 4), -2), ((2, 3, 4), 0)):
+        x = between(*shape).requires_grad_()
+        assert torch.autograd.gradcheck(lambda x, d=dim: op(x, d), [x])
+        torch.testing.assert_close(op(x, dim), forward(x, dim))
+
+
 def test_values_that_are_equal_share_the_gradient_as_in_torch():
     x = torch.tensor([1.0, 3.0, 3.0], dtype=torch.float64)
     for text in ("x.amax()", "x.amin()", "torch.maximum(x, x.flip(0))", "x.relu()", "(x - 3).relu()", "(x - 3).abs()"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from math import sqrt
 
+import numpy as np
 import pytest
 import torch
 from functions import real
@@ -36,6 +37,10 @@ def outside(x):
     return x * OUTSIDE
 
 
+def numpy_number(x):
+    return x * np.sqrt(x.shape[0])
+
+
 def assigning(x):
     y = x * 2
     y[0] = 1
@@ -58,6 +63,7 @@ def listed(x):
         (branching, "turns the elements of a tensor into plain values"),
         (looping, "turns the elements of a tensor into plain values"),
         (converting, "turns the elements of a tensor into plain values"),
+        (numpy_number, r"torch's `mul` has no rule with a numpy\.float64 among its arguments"),
         (outside, r"a tensor of shape \(3,\) is used that is no argument"),
     ],
 )
@@ -75,6 +81,9 @@ def test_what_cannot_be_printed_is_refused_with_its_line(forward, message):
         (written, ([real(3)],), "`x` of written is a list of tensors; give each its name"),
         (written, (torch.ones(3, dtype=torch.complex64),), "`x` of written is complex"),
         (torch.exp, (real(3),), "the arguments of exp cannot be read; wrap it in a function"),
+        (lambda x, torch: x, (real(3), real(3)), "the argument `torch` of f has the name of a module"),
+        (lambda x, f=torch.exp: f(x), (real(3),), "the default of `f` of f cannot be printed"),
+        (lambda x, f: f(x), (real(3), torch.exp), "`f` of f is a builtin_function_or_method, which cannot be printed"),
         (lambda *xs: xs[0], (real(3),), r"takes \*xs; name its arguments one by one"),
     ],
 )

@@ -1,0 +1,74 @@
+"""The layers of gradsmith.nn: constructor, state, values and gradients of torch's, for every option."""
+
+import copy
+import inspect
+
+import pytest
+import torch
+
+from gradsmith import nn
+
+
+def rows(*shape):
+    return torch.linspace(-3, 3, torch.Size(shape).numel()).sin().reshape(shape).requires_grad_()
+
+
+CASES = [
+    ("LayerNorm", (6,), {}, rows(4, 6)),
+    ("LayerNorm", ((2, 3),), {"bias": False}, rows(4, 2, 3)),
+    ("LayerNorm", (6,), {"elementwise_affine": False, "eps": 0.1}, rows(2, 4, 6)),
+    ("RMSNorm", (6,), {}, rows(4, 6)),
+    ("RMSNorm", ((2, 3),), {"eps": 0.1}, rows(4, 2, 3)),
+    ("RMSNorm", (6,), {"elementwise_affine": False}, rows(6)),
+]
+LAYERS = pytest.mark.parametrize(
+    ("name", "args", "options", "input"), CASES, ids=[f"{name}-{args}-{options}" for name, args, options, _ in CASES]
+)
+
+
+def made(name, args, options):
+    """Ours and torch's, made from the same seed."""
+    modules = []
+    for library in (nn, torch.nn):
+        torch.manual_seed(3)
+        modules.append(getattr(library, name)(*args, **options))
+    return modules
+
+
+def value_and_gradients(module, input):
+    out = module(input)
+    upstream = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).cos().reshape(out.shape)
+    wanted = [t for t in (input, *module.parameters()) if t.requires_grad]
+    return [out, *torch.autograd.grad(out, wanted, upstream)]
+
+
+@LAYERS
+def test_constructor_representation_and_initial_state_are_those_of_torch(name, args, options, input):
+    ours, theirs = made(name, args, options)
+    assert inspect.signature(type(ours)) == inspect.signature(type(theirs))
+    assert repr(ours) == repr(theirs)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for key, value in theirs.state_dict().items():
+        assert torch.equal(ours.state_dict()[key], value)
+
+
+@LAYERS
+def test_state_dicts_are_exchanged_in_both_directions(name, args, options, input):
+    ours, theirs = made(name, args, options)
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    assert isinstance(copy.deepcopy(ours), type(ours))
+
+
+@LAYERS
+def test_value_and_gradients_are_those_of_torch(name, args, options, input):
+    ours, theirs = made(name, args, options)
+    torch.testing.assert_close(value_and_gradients(ours, input), value_and_gradients(theirs, input))
+
+
+@LAYERS
+def test_the_same_in_double_precision(name, args, options, input):
+    if input.is_floating_point():
+        input = input.detach().double().requires_grad_()
+    ours, theirs = (module.double() for module in made(name, args, options))
+    torch.testing.assert_close(value_and_gradients(ours, input), value_and_gradients(theirs, input))
