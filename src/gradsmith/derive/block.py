@@ -41,7 +41,7 @@ _NAMES = {  # what a value is called that the author has no name for
     **dict.fromkeys(("eq", "ne", "lt", "le", "gt", "ge", "bitwise_and", "bitwise_or"), "mask"),
     **dict.fromkeys(("reshape", "view", "transpose", "permute", "flatten", "unsqueeze", "squeeze", "mT"), "view"),
 }
-_RESERVED = {"torch", "F", "gs", "math", "needs", "_"}
+RESERVED = {"torch", "F", "gs", "math"}  # the modules that the source imports
 
 
 class Block:
@@ -59,7 +59,7 @@ class Block:
         self.lines: list[str] = []
         self._names = dict(leaves)
         self._holdings = holdings
-        self._taken = {*taken, *leaves.values(), *_RESERVED}
+        self._taken = {*taken, *leaves.values(), *RESERVED, "needs", "_"}
         self._keep_names = keep_names
         self._wanted_names = dict(named or {})
         self._taken.update(self._wanted_names.values())

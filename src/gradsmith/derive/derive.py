@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gradsmith.define.op import Op
+from gradsmith.derive.block import RESERVED
 from gradsmith.derive.errors import DeriveError
 from gradsmith.derive.fitting import fitted
 from gradsmith.derive.graph import Node
@@ -106,6 +107,8 @@ def _read(forward: Callable[..., Any], example: Sequence[Any], name: str | None)
     except (TypeError, ValueError):
         raise DeriveError(f"derive: the arguments of {label} cannot be read; wrap it in a function of yours") from None
     for parameter in signature.parameters.values():
+        if parameter.name in RESERVED:
+            raise DeriveError(f"derive: the argument `{parameter.name}` of {label} has the name of a module; rename it")
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise DeriveError(f"derive: {label} takes *{parameter.name}; name its arguments one by one")
         if parameter.default is not parameter.empty and not _is_printable(parameter.default):

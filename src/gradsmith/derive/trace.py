@@ -23,6 +23,7 @@ from gradsmith.derive import rewrites, rules
 from gradsmith.derive.calls import bind, name_of, rewrite_of, rule_of, written
 from gradsmith.derive.errors import DeriveError, Unsupported
 from gradsmith.derive.graph import Graph, Node
+from gradsmith.derive.reduced import numbers_that_shape, reduced_dim
 from gradsmith.derive.rules import Rule
 from gradsmith.derive.scalars import TRACKED, computed, node_of, plain, tracked, without_history
 from gradsmith.derive.sizes import Shape
@@ -154,7 +155,9 @@ class Tracer(TorchFunctionMode):
             return tuple(self._nodes(entry) for entry in value)
         if isinstance(value, slice):
             return slice(self._nodes(value.start), self._nodes(value.stop), self._nodes(value.step))
-        return value
+        if value is None or value is Ellipsis or type(value) in (bool, int, float, str):
+            return value
+        raise Unsupported(f"with a {type(value).__module__}.{type(value).__name__} among its arguments")
 
     # ---- facts about tensors -----------------------------------------------------------------------------------
 
@@ -191,6 +194,17 @@ class Tracer(TorchFunctionMode):
         args = {"input": self.node(tensor)}
         self._read[value] = self.graph.find(name, args) or self.graph.add(name, args, value)
         return value
+
+    def _reduced_along(self, tensor: Tensor, wide: tuple[int, ...]) -> Any:
+        """See `reduced_along` of the rules."""
+        node = self.node(tensor)
+        dim, rank = reduced_dim(node), len(wide)
+        repeated = [d for d in range(rank) if wide[d] != node.shape[d]]
+        number = dim.value if isinstance(dim, Node) else dim
+        if type(number) is int and repeated == [number % rank]:
+            return tracked(self.graph, dim) if isinstance(dim, Node) else dim
+        self.graph.decide("", *numbers_that_shape(node))
+        return None
 
     # ---- the author's names ------------------------------------------------------------------------------------
 
@@ -242,6 +256,7 @@ _FACTS: dict[str, Callable[..., Any]] = {
     "nelement": Tracer._numel,
     "len": Tracer._length,
     "dtype": Tracer._dtype,
+    "reduced_along": Tracer._reduced_along,
     "device": Tracer._device,
 }
 

@@ -63,12 +63,12 @@ rule(
 rule(
     "amax",
     "input, dim=(), keepdim=False",
-    input=lambda grad, out, input, dim, keepdim: _shared(grad, out, input, dim or None, keepdim),
+    input=lambda grad, out, input, dim, keepdim: _shared(grad, out, input, dim, keepdim),
 )
 rule(
     "amin",
     "input, dim=(), keepdim=False",
-    input=lambda grad, out, input, dim, keepdim: _shared(grad, out, input, dim or None, keepdim),
+    input=lambda grad, out, input, dim, keepdim: _shared(grad, out, input, dim, keepdim),
 )
 for _name in ("max", "min", "median", "mode"):
     rule(
@@ -112,6 +112,7 @@ def _norm(grad: Tensor, norm: Tensor, x: Tensor, order: float) -> Tensor:
 
 
 def _shared(grad: Tensor, out: Tensor, input: Tensor, dim: Any, keepdim: bool) -> Tensor:
+    dim = None if isinstance(dim, tuple) and not dim else dim  # () means all of them
     chosen = input == restored(out, input, dim, keepdim)
     ties = chosen.sum() if dim is None else chosen.sum(dim, keepdim=True)
     return torch.where(chosen, restored(grad, input, dim, keepdim) / ties, 0)

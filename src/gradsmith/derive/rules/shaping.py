@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
+from torch.overrides import handle_torch_function
 
 from gradsmith.derive.scalars import plain
 
@@ -13,6 +14,14 @@ from gradsmith.derive.scalars import plain
 def sizes(tensor: Tensor) -> tuple[int, ...]:
     """The shape on the example, as plain numbers: to decide by, not to compute with."""
     return tuple(plain(size) for size in tensor.shape)
+
+
+def reduced_along(like: Tensor, wide: tuple[int, ...]) -> Any:
+    """The dimension that `like` was reduced along, as its author named it, if it is repeated just along that one.
+
+    None where there is none such. The tracer answers, which knows how the tensor came about.
+    """
+    return handle_torch_function(reduced_along, (like,), like, wide)
 
 
 def fit(grad: Tensor, like: Tensor) -> Tensor:
@@ -24,6 +33,9 @@ def fit(grad: Tensor, like: Tensor) -> Tensor:
         return grad.sum()
     if grad.dim() != like.dim():
         return grad.sum_to_size(like.shape)
+    named = reduced_along(like, wide)
+    if named is not None:
+        return grad.sum(named, keepdim=True)
     repeated = [d - len(wide) for d in range(len(wide)) if wide[d] != narrow[d]]
     return grad.sum(repeated[0] if len(repeated) == 1 else tuple(repeated), keepdim=True)
 

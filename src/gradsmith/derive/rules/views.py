@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor
 from gradsmith.derive.errors import Unsupported
 from gradsmith.derive.rules.shaping import fit, sizes
 from gradsmith.derive.rules.table import constant, move, only_in_formulas
-from gradsmith.derive.scalars import plain
 
 # another shape, the same elements
 for _name in ("view", "reshape"):
@@ -129,44 +129,55 @@ def _put_back(grad: Tensor, input: Tensor, index: Any) -> Tensor:
         if not all(isinstance(entry, Tensor) for entry in entries):
             raise Unsupported("for an index that mixes tensors with slices or numbers; index in two steps")
         return grad.new_zeros(input.shape).index_put(tuple(entries), grad, accumulate=True)
+    from_end = entries[0] is Ellipsis
     if Ellipsis in entries:
         at = entries.index(Ellipsis)
         named = sum(entry is not None for entry in entries) - 1
         entries[at : at + 1] = [slice(None)] * (input.dim() - named)
-    return _put(grad, list(input.shape), entries, input.dim())
-
-
-def _put(grad: Tensor, shape: list[Any], entries: list[Any], rank: int) -> Tensor:
-    """`grad` in zeros of `shape`, where `entries` are numbers, slices and None, one step at a time from the last.
-
-    Dimensions are counted from the end, so that a leading batch dimension changes nothing.
-    """
-    steps: list[tuple[int, Any, list[Any]]] = []  # dimension, entry, the shape before it
-    dim, current = 0, list(shape)
-    for entry in entries:
-        if entry is None:
-            steps.append((dim, None, list(current)))
-            current.insert(dim, 1)
-            dim += 1
-        elif isinstance(entry, slice):
-            if entry != slice(None):
-                steps.append((dim, entry, list(current)))
-                current[dim] = len(range(plain(current[dim]))[entry])
-            dim += 1
-        else:
-            steps.append((dim, entry, list(current)))
-            del current[dim]
-    for at, entry, before in reversed(steps):
-        if entry is None:
-            grad = grad.squeeze(at - grad.dim())
-        elif isinstance(entry, slice):
-            zeros = grad.new_zeros(_with_sizes_of(grad, before, at))
-            grad = zeros.slice_scatter(grad, at - len(before), entry.start, entry.stop, entry.step or 1)
-        else:
-            zeros = grad.new_zeros(before)
-            grad = zeros.select_scatter(grad, at - len(before), entry)
+    for step in reversed(_steps(list(input.shape), entries)):
+        grad = step.undone(grad, from_end)
     return grad
 
 
-def _with_sizes_of(grad: Tensor, shape: list[Any], at: int) -> list[Any]:
-    return [size if d == at else grad.shape[d] for d, size in enumerate(shape)]
+@dataclass(frozen=True)
+class _Step:
+    """One entry of an index, applied to what those before it left: at which dimension, and the sizes there.
+
+    A size that an earlier entry changed is None: it is read off the gradient.
+    """
+
+    at: int
+    entry: Any
+    before: list[Any]
+
+    def undone(self, grad: Tensor, from_end: bool) -> Tensor:
+        at = self.at
+        if self.entry is None:
+            return grad.squeeze(at - len(self.before) - 1 if from_end else at)
+        is_slice = isinstance(self.entry, slice)
+        places = [d if is_slice or d < at else d - 1 for d in range(len(self.before))]
+        known = [grad.shape[p] if size is None else size for p, size in zip(places, self.before, strict=True)]
+        zeros, dim = grad.new_zeros(known), at - len(self.before) if from_end else at
+        if is_slice:
+            return zeros.slice_scatter(grad, dim, self.entry.start, self.entry.stop, self.entry.step or 1)
+        return zeros.select_scatter(grad, dim, self.entry)
+
+
+def _steps(shape: list[Any], entries: list[Any]) -> list[_Step]:
+    """An index of numbers, slices and None as one step for each."""
+    steps: list[_Step] = []
+    dim, current = 0, list(shape)
+    for entry in entries:
+        if entry is None:
+            steps.append(_Step(dim, None, list(current)))
+            current.insert(dim, 1)
+        elif isinstance(entry, slice):
+            if entry != slice(None):
+                steps.append(_Step(dim, entry, list(current)))
+                current[dim] = None
+        else:
+            steps.append(_Step(dim, entry, list(current)))
+            del current[dim]
+            continue
+        dim += 1
+    return steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gradsmith.derive.graph import Node
+from gradsmith.derive.reduced import numbers_that_shape, reduced_dim
 from gradsmith.derive.simplify.matching import Args, Rewrite, is_op, is_scalar, is_zero, shape_of
 
 if TYPE_CHECKING:
@@ -62,8 +63,9 @@ def _is_flat(value: Any, dim: Any, shape: tuple[int, ...]) -> bool:
     if dim is None or not isinstance(value, Node) or len(value.shape) != len(shape):
         return False
     dims = dim if isinstance(dim, tuple) else (dim,)
-    places = [d.value if isinstance(d, Node) else d for d in dims]
-    return all(value.shape[d] == 1 != shape[d] for d in places)
+    if any(isinstance(d, Node) for d in dims) or numbers_that_shape(value):
+        return reduced_dim(value) is dim  # another dimension in another call, but the same one for both
+    return all(value.shape[d] == 1 != shape[d] for d in dims)
 
 
 def averaged(tracer: Tracer, args: Args) -> Node | None:
