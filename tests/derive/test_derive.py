@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from functions import CASES, Case, attention, layer_norm, real, softmax
+from shown import CASES, Case, attention, layer_norm, real, softmax
 from torch import Tensor
 
 from gradsmith.check.battery import check

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - its usual name
-from functions import real
+from shown import real
 
 from gradsmith.derive import derive
 

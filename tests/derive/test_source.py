@@ -6,7 +6,7 @@ import ast
 
 import pytest
 import torch
-from functions import CASES, attention, layer_norm, polynomial, real, softmax, swiglu
+from shown import CASES, attention, layer_norm, polynomial, real, softmax, swiglu
 
 from gradsmith.derive import derive
 

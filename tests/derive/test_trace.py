@@ -8,7 +8,7 @@ from math import sqrt
 import numpy as np
 import pytest
 import torch
-from functions import real
+from shown import real
 
 from gradsmith.derive import DeriveError, derive
 

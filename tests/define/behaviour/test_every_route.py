@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from subjects import SUBJECTS
 from derivative_routes import ROUTES, TRANSFORMS
+from subjects import SUBJECTS
 
 X = torch.tensor([0.3, -0.7, 1.1], dtype=torch.float64)
 
