@@ -9,6 +9,8 @@ from gradsmith.catalog import linear as linear
 from gradsmith.check import Finding as Finding
 from gradsmith.check import Report as Report
 from gradsmith.check import check as check
+from gradsmith.check.debug import GradientError as GradientError
+from gradsmith.check.debug import debug as debug
 from gradsmith.define.classic import Function as Function
 from gradsmith.define.errors import CallError as CallError
 from gradsmith.define.errors import ContextWarning as ContextWarning

@@ -46,7 +46,7 @@ _active: list[Recording] = []  # innermost last; every one of them sees every ca
 
 
 @contextmanager
-def record(limit: int = 3) -> Iterator[Recording]:
+def record(limit: int = 3, *, recording: Recording | None = None) -> Iterator[Recording]:
     """Fill `.cases` of what is yielded with every Function applied meanwhile, in any thread.
 
     The program runs as it would without: same results, same random numbers. Calls inside a `torch.func`
@@ -56,7 +56,7 @@ def record(limit: int = 3) -> Iterator[Recording]:
             model(x).sum().backward()
         for case in recording.cases: ...
     """
-    recording = Recording(limit)
+    recording = Recording(limit) if recording is None else recording
     with _lock:
         if not _active:
             _install()
