@@ -4,7 +4,7 @@
     python examples/language_model.py --steps 2000     # goes on from where the last run ended
 
 Two models start from the same weights and read the same batches: one as it is written below, with torch.nn alone, and
-one that `gs.nn.swap` changed over. They take turns, so that whatever else the machine does slows both alike. Printed
+one that `gs.nn.swap` changed over, to gradsmith's layers and to two ops of this file that save less. They take turns, so that whatever else the machine does slows both alike. Printed
 are the loss on text that they have not seen, steps per second, and the memory that training takes in a process of its
 own. Where matplotlib is installed, the loss curves are plotted.
 """
@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 from torch.nn import functional
 
-import gradsmith.nn
+import gradsmith as gs
 
 KINDS = ("torch", "gradsmith")
 HEAD, WARM_UP, RATE = 32, 10, 2e-3  # features of an attention head; steps; learning rate
@@ -45,8 +45,11 @@ class Attention(nn.Module):
 
     def forward(self, x, rotation):
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, HEAD)).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(rotate(q, rotation), rotate(k, rotation), v, is_causal=True)
+        mixed = functional.scaled_dot_product_attention(*self.turned(q, k, v, rotation), is_causal=True)
         return self.drop(self.out(mixed.transpose(1, 2).flatten(2)))
+
+    def turned(self, q, k, v, rotation):
+        return rotate(q, rotation), rotate(k, rotation), v
 
 
 class SwiGLU(nn.Module):
@@ -113,6 +116,42 @@ def rotate(x, rotation):
     return torch.cat((a * cos - b * sin, a * sin + b * cos), -1)
 
 
+@gs.op
+def turn(x, rotation):
+    """`rotate` with the gradient of a rotation, which is the rotation back: nothing of x is saved."""
+    return rotate(x, rotation)
+
+
+@turn.vjp("x")
+def _(grad, rotation):
+    return rotate(grad, rotation * torch.tensor([1.0, -1.0]).view(2, 1, 1))
+
+
+@gs.op
+def gated(gate, up, weight):
+    """silu(gate) * up, through a linear layer. The product is computed again in the backward and not saved."""
+    return functional.linear(functional.silu(gate) * up, weight)
+
+
+@gated.vjp("gate", "up", "weight")
+def _(grad, gate, up, weight):
+    hidden, sigmoid = grad @ weight, gate.sigmoid()
+    active = gate * sigmoid
+    for_gate = hidden * up * torch.addcmul(sigmoid, active, 1 - sigmoid)
+    for_weight = grad.reshape(-1, len(weight)).mT @ (active * up).reshape(-1, weight.shape[1])
+    return for_gate.sum_to_size(gate.shape), (hidden * active).sum_to_size(up.shape), for_weight
+
+
+class LeanAttention(Attention):
+    def turned(self, q, k, v, rotation):
+        return turn(q, rotation), turn(k, rotation), v.contiguous()  # a view would keep q and k in memory, too
+
+
+class LeanSwiGLU(SwiGLU):
+    def forward(self, x):
+        return self.drop(gated(self.gate(x), self.up(x), self.down.weight))
+
+
 class Run:
     """A model with its optimizer, its random numbers, and what was measured so far."""
 
@@ -123,7 +162,7 @@ class Run:
         self.random = torch.get_rng_state()
         self.losses, self.seconds = [], []
         if kind == "gradsmith":
-            gradsmith.nn.swap(self.model)
+            gs.nn.swap(self.model, also={Attention: LeanAttention, SwiGLU: LeanSwiGLU})
 
     def step(self, batch):
         """One step of training. A generator state of its own keeps dropout the same whatever the other run does."""
@@ -147,13 +186,8 @@ class Run:
         return loss
 
     def state(self):
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "random": self.random,
-            "losses": self.losses,
-            "seconds": self.seconds,
-        }
+        own = {name: getattr(self, name) for name in ("random", "losses", "seconds")}
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), **own}
 
     def restore(self, state):
         self.model.load_state_dict(state["model"])
@@ -178,19 +212,21 @@ def batch_of(data, step, options):
 
 def save(path, runs, options):
     """Write the checkpoint whole or not at all."""
-    shape = {name: getattr(options, name) for name in SHAPE}
     partial = path.with_suffix(".partial")
-    torch.save({"shape": shape, "runs": {kind: run.state() for kind, run in runs.items()}}, partial)
+    torch.save({"shape": shape_of(options), "runs": {kind: run.state() for kind, run in runs.items()}}, partial)
     os.replace(partial, path)
 
 
 def load(path, runs, options):
     state = torch.load(path, weights_only=True)
-    shape = {name: getattr(options, name) for name in SHAPE}
-    if state["shape"] != shape:
+    if state["shape"] != shape_of(options):
         sys.exit(f"{path} is of another model, {state['shape']}; give those options, another --checkpoint, or --fresh")
     for kind, run in runs.items():
         run.restore(state["runs"][kind])
+
+
+def shape_of(options):
+    return {name: getattr(options, name) for name in SHAPE}
 
 
 class Interrupt:
@@ -238,7 +274,7 @@ def progress_bar():
 
 def memory_of(kind, options):
     """MiB that three steps of training take at most, in a process of its own."""
-    shape = [word for name in SHAPE for word in (f"--{name}", str(getattr(options, name)))]
+    shape = [word for name, value in shape_of(options).items() for word in (f"--{name}", str(value))]
     command = [sys.executable, __file__, "--memory-of", kind, "--threads", str(options.threads), *shape]
     return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
@@ -293,11 +329,8 @@ def plot(runs, path):
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--depth", type=int, default=4)
-    parser.add_argument("--context", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=8)
+    for name, default in {"steps": 40, "width": 256, "depth": 4, "context": 256, "batch": 8}.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--checkpoint", type=Path, default=Path("language_model.pt"))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-import gradsmith.nn
+import gradsmith as gs
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "language_model.py"
 SHAPE = {"width": 32, "depth": 1, "context": 32, "batch": 2, "dropout": 0.1}
@@ -125,9 +125,36 @@ def test_the_model_is_written_with_torch_alone_and_swapped(script):
     options = argparse.Namespace(width=32, depth=1, context=16, batch=2, dropout=0.0)
     plain, ours = (script.Run(kind, options).model for kind in script.KINDS)
     assert not any(type(module).__module__.startswith("gradsmith") for module in plain.modules())
-    assert type(ours.blocks[0].feed.down) is gradsmith.nn.Linear
+    assert type(ours.blocks[0].feed.gate) is gs.nn.Linear
+    assert type(ours.blocks[0].feed) is script.LeanSwiGLU
     tokens = torch.randint(256, (2, 17))
-    assert ours(tokens).item() == pytest.approx(plain(tokens).item(), rel=1e-5)
+    losses = [model.double()(tokens) for model in (plain, ours)]
+    assert losses[1].item() == pytest.approx(losses[0].item(), rel=1e-10)
+    for loss in losses:
+        loss.backward()
+    for (name, a), b in zip(plain.named_parameters(), ours.parameters(), strict=True):
+        assert torch.allclose(a.grad, b.grad, rtol=1e-8, atol=1e-12), name
+
+
+def test_the_lean_layers_save_less(script):
+    options = argparse.Namespace(width=64, depth=2, context=64, batch=4, dropout=0.1)
+    model = script.Run("torch", options).model
+    swapped = gs.nn.swap(model, also={script.Attention: script.LeanAttention, script.SwiGLU: script.LeanSwiGLU})
+    tokens = torch.randint(256, (4, 65))
+    saved = swapped.saved(lambda: model(tokens))
+    assert saved.after < 0.75 * saved.before
+
+
+def test_the_ops_of_the_example_pass_the_check(script):
+    torch.manual_seed(0)
+    rotation = script.LanguageModel(32, 1, 4, 0.0).rotation.double()
+    x = torch.randn(2, 3, 4, 32, dtype=torch.float64, requires_grad=True)
+    gate, up = (torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    weight = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
+    for op, inputs in ((script.turn, (x, rotation)), (script.gated, (gate, up, weight))):
+        report = gs.check(op, inputs)
+        assert not report.of("error"), report
+        assert not report.of("warning"), report
 
 
 def test_attention_is_causal_and_rotation_keeps_lengths(script):
