@@ -4,9 +4,10 @@
     python examples/language_model.py --steps 2000     # goes on from where the last run ended
 
 Two models start from the same weights and read the same batches: one as it is written below, with torch.nn alone, and
-one that `gs.nn.swap` changed over, to gradsmith's layers and to two ops of this file that save less. They take turns, so that whatever else the machine does slows both alike. Printed
-are the loss on text that they have not seen, steps per second, and the memory that training takes in a process of its
-own. Where matplotlib is installed, the loss curves are plotted.
+one that `gs.nn.swap` changed over, to gradsmith's layers and to two ops of this file that save less. They take turns,
+so that whatever else the machine does slows both alike. Printed are the loss on text that they have not seen, steps
+per second, and the memory that training takes in a process of its own. Where matplotlib is installed, the loss curves
+are plotted.
 """
 
 import argparse
