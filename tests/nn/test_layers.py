@@ -20,6 +20,12 @@ CASES = [
     ("RMSNorm", (6,), {}, rows(4, 6)),
     ("RMSNorm", ((2, 3),), {"eps": 0.1}, rows(4, 2, 3)),
     ("RMSNorm", (6,), {"elementwise_affine": False}, rows(6)),
+    ("Embedding", (5, 3), {}, torch.tensor([[0, 4], [4, 1]])),
+    ("Embedding", (5, 3), {"padding_idx": -1, "scale_grad_by_freq": True}, torch.tensor([0, 4, 4, 1, 1])),
+    ("Embedding", (5, 3), {"max_norm": 0.5}, torch.tensor([0, 4])),
+    ("Embedding", (5, 3), {"sparse": True}, torch.tensor([0, 4, 4])),
+    ("Dropout", (0.0,), {}, rows(4, 6)),
+    ("Dropout", (1.0,), {}, rows(4, 6)),
 ]
 LAYERS = pytest.mark.parametrize(
     ("name", "args", "options", "input"), CASES, ids=[f"{name}-{args}-{options}" for name, args, options, _ in CASES]
@@ -72,3 +78,23 @@ def test_the_same_in_double_precision(name, args, options, input):
         input = input.detach().double().requires_grad_()
     ours, theirs = (module.double() for module in made(name, args, options))
     torch.testing.assert_close(value_and_gradients(ours, input), value_and_gradients(theirs, input))
+
+
+def test_dropout_keeps_its_share_and_its_gradient_has_the_mask_of_the_forward():
+    x = torch.ones(10_000, requires_grad=True)
+    out = nn.Dropout(0.25)(x)
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    assert torch.equal(gradient, out)
+    assert out.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert (out == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
+
+
+def test_dropout_does_nothing_in_evaluation():
+    x = torch.ones(5)
+    assert nn.Dropout(0.9).eval()(x) is x
+
+
+def test_dropout_in_place_writes_to_its_input():
+    x = torch.ones(1000)
+    assert nn.Dropout(0.5, inplace=True)(x) is x
+    assert 0 < (x == 0).sum() < 1000

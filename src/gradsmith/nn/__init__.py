@@ -1,7 +1,11 @@
 """Modules over the catalog, interchangeable with torch.nn's."""
 
+from gradsmith.nn.dropout import Dropout as Dropout
+from gradsmith.nn.embedding import Embedding as Embedding
 from gradsmith.nn.linear import Linear as Linear
 from gradsmith.nn.loss import CrossEntropyLoss as CrossEntropyLoss
+from gradsmith.nn.norm import LayerNorm as LayerNorm
+from gradsmith.nn.norm import RMSNorm as RMSNorm
 from gradsmith.nn.swap import Swap as Swap
 from gradsmith.nn.swap import SwapError as SwapError
 from gradsmith.nn.swap import swap as swap

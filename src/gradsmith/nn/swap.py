@@ -12,12 +12,19 @@ import torch
 from torch.nn import Module
 
 from gradsmith.define.errors import GradsmithError
+from gradsmith.nn.dropout import Dropout
+from gradsmith.nn.embedding import Embedding
 from gradsmith.nn.linear import Linear
 from gradsmith.nn.loss import CrossEntropyLoss
+from gradsmith.nn.norm import LayerNorm, RMSNorm
 
 # Each is a subclass of the one that it replaces, and adds no state: a module changes over by changing its class.
 REPLACEMENTS: Mapping[type[Module], type[Module]] = {
     torch.nn.Linear: Linear,
+    torch.nn.Embedding: Embedding,
+    torch.nn.LayerNorm: LayerNorm,
+    torch.nn.RMSNorm: RMSNorm,
+    torch.nn.Dropout: Dropout,
     torch.nn.CrossEntropyLoss: CrossEntropyLoss,
 }
 

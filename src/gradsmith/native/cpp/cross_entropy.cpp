@@ -164,10 +164,9 @@ void row_gradient(
 struct Rows {
   const at::Tensor& logits;
   const int64_t* targets;
-  const float* scale;        // null: no gradient is asked for
+  const float* scale;  // null: no gradient is asked for
   const at::Tensor* gradient;
-  float* lse;
-  float* losses;             // null: no loss is asked for, and lse is known
+  float* losses;
 };
 
 template <bool capped, typename T>
@@ -177,7 +176,7 @@ void run_rows(const Rows& rows, const Loss& loss) {
   const T* from = rows.logits.const_data_ptr<T>();
   T* to = rows.scale == nullptr ? nullptr : rows.gradient->mutable_data_ptr<T>();
   const int64_t to_stride = rows.scale == nullptr ? 0 : rows.gradient->stride(0);
-  const bool keep = !capped && rows.scale != nullptr && rows.losses != nullptr;
+  const bool keep = !capped && rows.scale != nullptr;
   at::parallel_for(0, count, rows_per_task(size), [&](int64_t begin, int64_t end) {
     Exponentials exponentials;
     if (keep) exponentials.resize(size);
@@ -186,19 +185,17 @@ void run_rows(const Rows& rows, const Loss& loss) {
       const int64_t label = rows.targets[i];
       const bool ignored = label == loss.ignore_index;
       Exponentials* kept = keep && !ignored ? &exponentials : nullptr;
-      if (rows.losses != nullptr) {
-        rows.lse[i] = ignored && rows.scale != nullptr ? 0 : log_sum_exp<capped>(row, size, loss.cap, kept);
-        rows.losses[i] = ignored ? 0 : row_loss<capped>(row, size, rows.lse[i], label, loss);
-      }
+      const float lse = ignored ? 0 : log_sum_exp<capped>(row, size, loss.cap, kept);
+      rows.losses[i] = ignored ? 0 : row_loss<capped>(row, size, lse, label, loss);
       if (rows.scale == nullptr) continue;
       T* gradient = to + i * to_stride;
       if (ignored) {
         std::fill(gradient, gradient + size, static_cast<T>(0));
         continue;
       }
-      if (!std::isfinite(rows.lse[i])) kept = nullptr;  // the sum broke off
+      if (!std::isfinite(lse)) kept = nullptr;  // the sum broke off
       const T* next = i + 1 < end ? row + stride : row;
-      row_gradient<capped>(row, gradient, Row(size, label, rows.lse[i], rows.scale[i], loss), loss, kept, next);
+      row_gradient<capped>(row, gradient, Row(size, label, lse, rows.scale[i], loss), loss, kept, next);
     }
   });
 }
@@ -212,11 +209,14 @@ void check_targets(const at::Tensor& targets, int64_t classes, int64_t ignore_in
   }
 }
 
-void run(
+void check_rows(const at::Tensor& rows) {
+  TORCH_CHECK(rows.dim() == 2 && (rows.size(1) == 1 || rows.stride(1) == 1), "rows of stride 1");
+}
+
+at::Tensor run(
     const at::Tensor& logits, const at::Tensor& targets, const std::optional<at::Tensor>& weight, int64_t ignore_index,
-    double smoothing, double cap, double z_loss, const at::Tensor* scale, const at::Tensor* gradient, at::Tensor& lse,
-    at::Tensor* losses) {
-  TORCH_CHECK(logits.dim() == 2 && (logits.size(1) == 1 || logits.stride(1) == 1), "logits: rows of stride 1");
+    double smoothing, double cap, double z_loss, const at::Tensor* scale, const at::Tensor* gradient) {
+  check_rows(logits);
   TORCH_CHECK(targets.is_contiguous() && targets.scalar_type() == at::kLong && targets.numel() == logits.size(0));
   check_targets(targets, logits.size(1), ignore_index);
   Loss loss{nullptr, ignore_index, static_cast<float>(smoothing), static_cast<float>(cap), static_cast<float>(z_loss),
@@ -228,9 +228,10 @@ void run(
     for (int64_t c = 0; c < logits.size(1); ++c) total += loss.weight[c];
     loss.total_weight = static_cast<float>(total);
   }
+  at::Tensor losses = at::empty({logits.size(0)}, logits.options().dtype(at::kFloat));
   const Rows rows{
       logits, targets.const_data_ptr<int64_t>(), scale == nullptr ? nullptr : scale->const_data_ptr<float>(), gradient,
-      lse.mutable_data_ptr<float>(), losses == nullptr ? nullptr : losses->mutable_data_ptr<float>()};
+      losses.mutable_data_ptr<float>()};
   GRADSMITH_DISPATCH(logits.scalar_type(), "gradsmith cross_entropy", [&] {
     if (loss.cap != 0) {
       run_rows<true, scalar_t>(rows, loss);
@@ -238,35 +239,26 @@ void run(
       run_rows<false, scalar_t>(rows, loss);
     }
   });
+  return losses;
 }
 
-std::tuple<at::Tensor, at::Tensor> forward(
+at::Tensor forward(
     const at::Tensor& logits, const at::Tensor& targets, const std::optional<at::Tensor>& weight, int64_t ignore_index,
     double smoothing, double cap, double z_loss) {
-  at::Tensor lse = at::empty({logits.size(0)}, logits.options().dtype(at::kFloat));
-  at::Tensor losses = at::empty_like(lse);
-  run(logits, targets, weight, ignore_index, smoothing, cap, z_loss, nullptr, nullptr, lse, &losses);
-  return {losses, lse};
-}
-
-void backward(
-    const at::Tensor& logits, const at::Tensor& targets, const std::optional<at::Tensor>& weight, int64_t ignore_index,
-    double smoothing, double cap, double z_loss, const at::Tensor& lse, const at::Tensor& scale, at::Tensor& gradient) {
-  at::Tensor known = lse;
-  run(logits, targets, weight, ignore_index, smoothing, cap, z_loss, &scale, &gradient, known, nullptr);
+  return run(logits, targets, weight, ignore_index, smoothing, cap, z_loss, nullptr, nullptr);
 }
 
 at::Tensor fused(
     const at::Tensor& logits, const at::Tensor& targets, const std::optional<at::Tensor>& weight, int64_t ignore_index,
     double smoothing, double cap, double z_loss, const at::Tensor& scale, at::Tensor& gradient) {
-  at::Tensor lse = at::empty({logits.size(0)}, logits.options().dtype(at::kFloat));
-  at::Tensor losses = at::empty_like(lse);
-  run(logits, targets, weight, ignore_index, smoothing, cap, z_loss, &scale, &gradient, lse, &losses);
-  return losses;
+  check_rows(gradient);
+  TORCH_CHECK(gradient.sizes() == logits.sizes() && gradient.scalar_type() == logits.scalar_type());
+  TORCH_CHECK(scale.is_contiguous() && scale.scalar_type() == at::kFloat && scale.numel() == logits.size(0));
+  return run(logits, targets, weight, ignore_index, smoothing, cap, z_loss, &scale, &gradient);
 }
 
 at::Tensor log_sum_exp_rows(const at::Tensor& rows) {
-  TORCH_CHECK(rows.dim() == 2 && (rows.size(1) == 1 || rows.stride(1) == 1), "rows of stride 1");
+  check_rows(rows);
   at::Tensor lse = at::empty({rows.size(0)}, rows.options().dtype(at::kFloat));
   float* to = lse.mutable_data_ptr<float>();
   GRADSMITH_DISPATCH(rows.scalar_type(), "gradsmith logsumexp", [&] {
@@ -278,26 +270,48 @@ at::Tensor log_sum_exp_rows(const at::Tensor& rows) {
   return lse;
 }
 
+// grad_i softmax(row_i)
+at::Tensor log_sum_exp_backward(const at::Tensor& grad, const at::Tensor& rows, const at::Tensor& lse) {
+  check_rows(rows);
+  for (const at::Tensor& each : {grad, lse}) {
+    TORCH_CHECK(each.is_contiguous() && each.scalar_type() == at::kFloat && each.numel() == rows.size(0));
+  }
+  const int64_t size = rows.size(1);
+  const float *scale = grad.const_data_ptr<float>(), *sums = lse.const_data_ptr<float>();
+  at::Tensor out = at::empty(rows.sizes(), rows.options());
+  GRADSMITH_DISPATCH(rows.scalar_type(), "gradsmith logsumexp backward", [&] {
+    const scalar_t* from = rows.const_data_ptr<scalar_t>();
+    scalar_t* to = out.mutable_data_ptr<scalar_t>();
+    at::parallel_for(0, rows.size(0), rows_per_task(size), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const scalar_t* row = from + i * rows.stride(0);
+        for_each_pair(size, [&](int64_t at, auto load, auto store) {
+          store(exp_nonpositive(load(row + at, 0) - all(sums[i])) * all(scale[i]), to + i * size + at);
+        });
+      }
+    });
+  });
+  return out;
+}
+
 }  // namespace
 
 TORCH_LIBRARY_FRAGMENT(gradsmith_native, library) {
   library.def(
       "cross_entropy(Tensor logits, Tensor targets, Tensor? weight, int ignore_index, float smoothing, float cap, "
-      "float z_loss) -> (Tensor, Tensor)");
-  library.def(
-      "cross_entropy_backward(Tensor logits, Tensor targets, Tensor? weight, int ignore_index, float smoothing, "
-      "float cap, float z_loss, Tensor lse, Tensor scale, Tensor(a!) gradient) -> ()");
+      "float z_loss) -> Tensor");
   library.def(
       "cross_entropy_fused(Tensor logits, Tensor targets, Tensor? weight, int ignore_index, float smoothing, "
       "float cap, float z_loss, Tensor scale, Tensor(a!) gradient) -> Tensor");
   library.def("logsumexp(Tensor rows) -> Tensor");
+  library.def("logsumexp_backward(Tensor grad, Tensor rows, Tensor lse) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(gradsmith_native, CPU, library) {
   library.impl("cross_entropy", forward);
-  library.impl("cross_entropy_backward", backward);
   library.impl("cross_entropy_fused", fused);
   library.impl("logsumexp", log_sum_exp_rows);
+  library.impl("logsumexp_backward", log_sum_exp_backward);
 }
 
 }  // namespace gradsmith

@@ -1,0 +1,17 @@
+"""The private parts of torch that the catalog calls, each with what happens when it is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+# The CPU's fused attention, forward and backward: blocks of scores that never leave the cache. Missing: None, and
+# attention computes its blocks in torch ops.
+flash_attention: Callable[..., Any] | None = getattr(
+    torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None
+)
+flash_attention_backward: Callable[..., Any] | None = getattr(
+    torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None
+)

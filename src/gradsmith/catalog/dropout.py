@@ -1,0 +1,92 @@
+"""Dropout whose backward needs a bit an element, or a seed for all of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradsmith.catalog.compress import pack_bits, unpack_bits
+from gradsmith.define._private import functorch_active
+from gradsmith.define.errors import CallError
+from gradsmith.define.keep import keep
+from gradsmith.define.op import op
+
+_MEMORY = ("bits", "seed")
+
+
+def _for_input(
+    grad: Tensor, choice: Any, input_shape: torch.Size, input_device: torch.device, p: float, training: bool
+) -> Tensor:
+    if not training or p == 0:
+        return grad
+    if isinstance(choice, int):
+        return _drop(grad, _kept(input_shape, input_device, p, choice), p)
+    return _drop(grad, unpack_bits(choice, input_shape), p)
+
+
+@op(input=_for_input)
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, *, memory: str = "bits") -> Any:
+    """Zero each element with probability p and divide the others by 1 - p, as `torch.nn.functional.dropout`.
+
+    With m = 1 where an element is kept and 0 where it is not,
+
+        y_i = m_i x_i / (1 - p),        ∂L/∂x_i = g_i m_i / (1 - p)
+
+    so that the mask is all that the gradient needs. torch saves it in the dtype of the input.
+
+    Args:
+        input: any shape, any floating-point or complex dtype.
+        p: the probability of an element to be zeroed, from 0 to 1.
+        training: if False, the result is a copy of the input, whatever p.
+        memory: "bits" saves the mask with a bit an element: 1/32 of what torch saves in float32. "seed" saves one
+            number, and draws the mask again in the backward: nothing to save, for the time of a second drawing. It is
+            refused under torch.compile, and under vmap with randomness="different".
+
+    Returns:
+        A tensor of the shape and dtype of input. Under vmap, `randomness` decides, as for any random function of torch.
+
+    Saves: the mask as ⌈n/8⌉ bytes, or with memory="seed" no tensor; a second or a repeated backward uses the same mask.
+    Source: Srivastava et al., 2014, https://jmlr.org/papers/v15/srivastava14a.html.
+
+    Raises ValueError for a p that is no probability or an unknown `memory`; CallError where "seed" is refused.
+
+    >>> x = torch.ones(8, requires_grad=True)
+    >>> y = dropout(x, 0.25)
+    >>> torch.equal(torch.autograd.grad(y.sum(), x)[0], y)
+    True
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout: p must be a probability, from 0 to 1, got {p}")
+    if memory not in _MEMORY:
+        raise ValueError(f"dropout: memory must be one of {', '.join(map(repr, _MEMORY))}, got {memory!r}")
+    if not training or p == 0:
+        return keep(input, choice=None)
+    if memory == "seed":
+        seed = _draw_seed()
+        return keep(_drop(input, _kept(input.shape, input.device, p, seed), p), choice=seed)
+    mask = torch.bernoulli(torch.empty_like(input, dtype=torch.bool), 1 - p)
+    return keep(_drop(input, mask, p), choice=pack_bits(mask))
+
+
+def _drop(x: Tensor, mask: Tensor, p: float) -> Tensor:
+    """Not x * mask: an infinity that is dropped is 0 and no NaN."""
+    return torch.where(mask, x, 0) * (0 if p == 1 else 1 / (1 - p))
+
+
+def _kept(shape: torch.Size, device: torch.device, p: float, seed: int) -> Tensor:
+    """The mask of that seed: the same one whenever it is asked for."""
+    generator = torch.Generator(device).manual_seed(seed)
+    return torch.empty(shape, dtype=torch.bool, device=device).bernoulli_(1 - p, generator=generator)
+
+
+def _draw_seed() -> int:
+    if torch.compiler.is_compiling():
+        raise CallError('dropout: memory="seed" cannot be compiled, as its seed is no constant; take memory="bits"')
+    seed = torch.randint(2**62, ())
+    if functorch_active() and torch.func.debug_unwrap(seed).dim() > 0:
+        raise CallError(
+            'dropout: memory="seed" has one seed for all examples of a vmap; take memory="bits", or randomness="same"'
+        )
+    return int(seed.item())

@@ -1,0 +1,42 @@
+"""What the ops over rows share: rows in pieces that fit a cache, and when whole tensors are right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from gradsmith.define._private import forward_ad_active, functorch_active
+
+_PIECE = 2**21
+_FEWEST_ROWS = 128
+
+
+def watched() -> bool:
+    """Whether what is computed now may be differentiated, batched or traced.
+
+    Then whole tensors are right, and nothing may be overwritten.
+    """
+    return torch.is_grad_enabled() or functorch_active() or forward_ad_active() or torch.compiler.is_compiling()
+
+
+def pieces(rows: int, columns: int) -> Iterator[slice]:
+    """Slices of rows, each about as large as a cache.
+
+    Smaller pieces gain nothing when the machine is quiet, and with another busy process each of the many small
+    operations waits for a thread that is not running.
+    """
+    step = max(_FEWEST_ROWS, _PIECE // max(1, columns))
+    for start in range(0, rows, step):
+        yield slice(start, min(rows, start + step))
+
+
+def as_rows(tensor: Tensor, columns: int) -> Tensor:
+    """All but the last dimensions, of `columns` elements in all, as one; a copy only where strides force one."""
+    return tensor.reshape(tensor.numel() // columns if columns else 0, columns)
+
+
+def accumulation(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which sums and exponentials of `dtype` are taken: float32 at least."""
+    return torch.promote_types(dtype, torch.float32)
