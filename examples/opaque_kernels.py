@@ -22,7 +22,7 @@ erfcx = gs.op(erfcx_kernel, x=lambda grad, x, out: grad * (2 * x * out - 2 / mat
 
 
 def leaky_sum_op():
-    """y_t = decay * y_{t-1} + x_t: a recurrence, which is slow in torch and quick as a loop. Its adjoint runs backwards."""
+    """y_t = decay * y_{t-1} + x_t: a recurrence, slow in torch and quick as a loop. Its adjoint runs backwards."""
     import numba
 
     @numba.njit(cache=False)

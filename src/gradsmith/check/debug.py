@@ -40,7 +40,7 @@ class _Checking(Recording):
 
 @contextmanager
 def debug(limit: int = 3) -> Iterator[Recording]:
-    """Check every custom Function at its first call of each signature, at most `limit` of them, and go on if it is right.
+    """Check every custom Function at its first call of each signature, and go on if it is right.
 
     Raises GradientError, at the call, for the first Function with an error. The program is otherwise undisturbed: its
     random numbers and results are those of a run without.
