@@ -42,8 +42,8 @@ class _Checking(Recording):
 def debug(limit: int = 3) -> Iterator[Recording]:
     """Check every custom Function at its first call of each signature, and go on if it is right.
 
-    Raises GradientError, at the call, for the first Function with an error. The program is otherwise undisturbed: its
-    random numbers and results are those of a run without.
+    At most `limit` signatures of each are checked. Raises GradientError, at the call, for the first Function with an
+    error. The program is otherwise undisturbed: its random numbers and results are those of a run without.
 
         with gs.debug():
             train_one_step(model, batch)
