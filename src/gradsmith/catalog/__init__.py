@@ -1,6 +1,18 @@
 """SHIP: differentiable functions whose gradients are written by hand, a family a file."""
 
+from gradsmith.catalog.activations import geglu as geglu
+from gradsmith.catalog.activations import gelu as gelu
+from gradsmith.catalog.activations import silu as silu
+from gradsmith.catalog.activations import swiglu as swiglu
 from gradsmith.catalog.cross_entropy import cross_entropy as cross_entropy
 from gradsmith.catalog.exp import exp as exp
 from gradsmith.catalog.linear import linear as linear
+from gradsmith.catalog.linear_cross_entropy import linear_cross_entropy as linear_cross_entropy
+from gradsmith.catalog.norms import add_layer_norm as add_layer_norm
+from gradsmith.catalog.norms import add_rms_norm as add_rms_norm
+from gradsmith.catalog.norms import layer_norm as layer_norm
+from gradsmith.catalog.norms import rms_norm as rms_norm
+from gradsmith.catalog.softmax import log_softmax as log_softmax
+from gradsmith.catalog.softmax import logsumexp as logsumexp
+from gradsmith.catalog.softmax import softmax as softmax
 from gradsmith.catalog.table import CATALOG as CATALOG

@@ -76,9 +76,7 @@ def _(
 
 
 @op
-def rms_norm(
-    input: Tensor, normalized_shape: Shape, weight: Tensor | None = None, eps: float | None = None
-) -> Tensor:
+def rms_norm(input: Tensor, normalized_shape: Shape, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
     """Each row over the root of its mean square: as `torch.nn.functional.rms_norm`.
 
     With r = 1/√(mean(x²) + eps) and n = x r for a row of D elements the output is n w. From

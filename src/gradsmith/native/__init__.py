@@ -3,7 +3,7 @@
 An op asks `kernels(...)` at each call and takes its torch ops where that answers None.
 """
 
-from gradsmith.native.kernels import Status as Status
-from gradsmith.native.kernels import disabled as disabled
-from gradsmith.native.kernels import kernels as kernels
-from gradsmith.native.kernels import status as status
+from gradsmith.native.dispatch import Status as Status
+from gradsmith.native.dispatch import disabled as disabled
+from gradsmith.native.dispatch import kernels as kernels
+from gradsmith.native.dispatch import status as status

@@ -49,7 +49,7 @@ def _gated_backward(kind: int, grad: Tensor, gate: Tensor, up: Tensor) -> tuple[
     return gate.new_empty(gate.shape), gate.new_empty(gate.shape)
 
 
-def _logsumexp_backward(grad: Tensor, rows: Tensor, lse: Tensor) -> Tensor:
+def _logsumexp_backward(grad: Tensor, rows: Tensor) -> Tensor:
     return rows.new_empty(rows.shape)
 
 

@@ -29,17 +29,13 @@ struct Loss {
   float total_weight;  // of all classes
 };
 
-template <bool capped>
-inline Pair cap_values(const Pair& z, float cap) {
-  if constexpr (!capped) return z;
-  const float inverse = 1 / cap;
-  return each(z, [=](const Vec& v) { return Vec(cap) * tanh(v * Vec(inverse)); });
-}
-
-template <bool capped, typename T>
-inline float cap_one(T z, float cap) {
-  const float value = static_cast<float>(z);
-  return capped ? cap * std::tanh(value / cap) : value;
+// cap tanh(x/cap), in float32.
+template <typename T>
+void cap_row(const T* row, float* to, int64_t size, float cap) {
+  const Vec inverse(1 / cap), factor(cap);
+  for_each_pair(size, [&](int64_t at, auto load, auto store) {
+    store(each(load(row + at, 0), [&](const Vec& x) { return factor * tanh(x * inverse); }), to + at);
+  });
 }
 
 // The exponentials of one row, kept from its log-sum-exp for its gradient: e^(z - tops[block]).
@@ -53,8 +49,8 @@ struct Exponentials {
 };
 
 // log sum_c exp z_c, by blocks: each block's largest value first, then its exponentials while it is in cache.
-template <bool capped, typename T>
-float log_sum_exp(const T* row, int64_t size, float cap, Exponentials* kept) {
+template <typename T>
+float log_sum_exp(const T* row, int64_t size, Exponentials* kept) {
   float largest = -kInfinity;
   double total = 0;
   for (int64_t start = 0; start < size; start += kBlock) {
@@ -63,7 +59,7 @@ float log_sum_exp(const T* row, int64_t size, float cap, Exponentials* kept) {
     Pair top = all(-kInfinity);
     for_each_pair(count, [&](int64_t at, auto load, auto) {
       prefetch(block + at + kBlock);
-      top = larger(top, cap_values<capped>(load(block + at, -kInfinity), cap));
+      top = larger(top, load(block + at, -kInfinity));
     });
     const float block_top = max(top);
     if (!(block_top <= largest)) {
@@ -74,7 +70,7 @@ float log_sum_exp(const T* row, int64_t size, float cap, Exponentials* kept) {
     const Pair base = all(largest == -kInfinity ? 0 : largest);
     Pair sums = all(0);
     for_each_pair(count, [&](int64_t at, auto load, auto) {
-      const Pair e = exp_nonpositive(cap_values<capped>(load(block + at, -kInfinity), cap) - base);
+      const Pair e = exp_nonpositive(load(block + at, -kInfinity) - base);
       sums = sums + e;
       if (kept != nullptr) write_pair(e, kept->values.data() + start + at);
     });
@@ -85,13 +81,13 @@ float log_sum_exp(const T* row, int64_t size, float cap, Exponentials* kept) {
 }
 
 // sum_c w_c (lse - z_c)
-template <bool capped, typename T>
+template <typename T>
 float distance_to_all(const T* row, int64_t size, float lse, const Loss& loss) {
   double total = 0;
   for (int64_t start = 0; start < size; start += kBlock) {
     Pair sums = all(0);
     for_each_pair(std::min(kBlock, size - start), [&](int64_t at, auto load, auto) {
-      const Pair away = all(lse) - cap_values<capped>(load(row + start + at, lse), loss.cap);
+      const Pair away = all(lse) - load(row + start + at, lse);
       sums = loss.weight == nullptr ? sums + away : fma(load(loss.weight + start + at, 0), away, sums);
     });
     total += sum(sums);
@@ -99,11 +95,11 @@ float distance_to_all(const T* row, int64_t size, float lse, const Loss& loss) {
   return static_cast<float>(total);
 }
 
-template <bool capped, typename T>
+template <typename T>
 float row_loss(const T* row, int64_t size, float lse, int64_t label, const Loss& loss) {
   const float on_label = (loss.weight == nullptr ? 1 : loss.weight[label]) * (1 - loss.smoothing);
-  float value = on_label * (lse - cap_one<capped>(row[label], loss.cap));
-  if (loss.smoothing != 0) value += loss.smoothing / size * distance_to_all<capped>(row, size, lse, loss);
+  float value = on_label * (lse - static_cast<float>(row[label]));
+  if (loss.smoothing != 0) value += loss.smoothing / size * distance_to_all(row, size, lse, loss);
   if (loss.z_loss != 0) value += loss.z_loss * lse * lse;
   return value;
 }
@@ -125,11 +121,10 @@ struct Row {
 
 // scale * (softmax_c (sum of weights) - s/C w_c - (1-s) w_y 1[c = y]), times the derivative of the cap. From the
 // exponentials of the row where they were kept. `next` is brought into cache meanwhile.
-template <bool capped, typename T>
-void row_gradient(
-    const T* from, T* to, const Row& row, const Loss& loss, const Exponentials* kept, const T* next) {
-  const float inverse = capped ? 1 / loss.cap : 0;
-  const float label_value = cap_one<capped>(from[row.label], loss.cap);
+template <typename Z, typename T>
+void row_gradient(const Z* z, T* to, const Row& row, const Loss& loss, const Exponentials* kept, const T* next) {
+  const float inverse = loss.cap != 0 ? 1 / loss.cap : 0;
+  const float label_value = static_cast<float>(z[row.label]);  // read first: `to` may be `z`
   for (int64_t start = 0; start < row.size; start += kBlock) {
     const bool finite = kept != nullptr && kept->tops[start / kBlock] != -kInfinity;
     const float block_factor = finite ? row.factor * std::exp(kept->tops[start / kBlock] - row.lse) : 0;
@@ -137,19 +132,14 @@ void row_gradient(
       const int64_t at = start + offset;
       prefetch(next + at);
       if constexpr (sizeof(T) == 4) prefetch(next + at + kHalf);
-      Pair z = all(0), gradient = all(0);
-      if (kept != nullptr) {
-        gradient = read_pair(kept->values.data() + at) * all(block_factor);
-      } else {
-        z = cap_values<capped>(load(from + at, -kInfinity), loss.cap);
-        gradient = exp_nonpositive(z - all(row.lse)) * all(row.factor);
-      }
+      Pair gradient = kept != nullptr ? read_pair(kept->values.data() + at) * all(block_factor)
+                                      : exp_nonpositive(load(z + at, -kInfinity) - all(row.lse)) * all(row.factor);
       if (row.on_all != 0) {
         const Pair weights = loss.weight == nullptr ? all(1) : load(loss.weight + at, 0);
         gradient = fma(weights, all(-row.scale * row.on_all), gradient);
       }
-      if constexpr (capped) {
-        const Pair ratio = z * all(inverse);
+      if (inverse != 0) {
+        const Pair ratio = load(z + at, 0) * all(inverse);
         gradient = gradient * (all(1) - ratio * ratio);
       }
       store(gradient, to + at);
@@ -157,8 +147,7 @@ void row_gradient(
   }
   float at_label = row.factor * std::exp(label_value - row.lse) - row.scale * row.on_label;
   if (row.on_all != 0) at_label -= row.scale * row.on_all * (loss.weight == nullptr ? 1 : loss.weight[row.label]);
-  if constexpr (capped) at_label *= 1 - (label_value * inverse) * (label_value * inverse);
-  to[row.label] = static_cast<T>(at_label);
+  to[row.label] = static_cast<T>(at_label * (1 - (label_value * inverse) * (label_value * inverse)));
 }
 
 struct Rows {
@@ -169,33 +158,47 @@ struct Rows {
   float* losses;
 };
 
-template <bool capped, typename T>
+// One row that is not ignored: its loss, and its gradient unless `to` is null.
+template <typename Z, typename T>
+float run_row(
+    const Z* z, T* to, int64_t size, int64_t label, float scale, const Loss& loss, Exponentials* kept, const T* next) {
+  const float lse = log_sum_exp(z, size, to == nullptr ? nullptr : kept);
+  const float value = row_loss(z, size, lse, label, loss);
+  if (to != nullptr) {
+    const bool whole = std::isfinite(lse);  // else the sum broke off
+    row_gradient(z, to, Row(size, label, lse, scale, loss), loss, whole ? kept : nullptr, next);
+  }
+  return value;
+}
+
+template <typename T>
 void run_rows(const Rows& rows, const Loss& loss) {
   const int64_t size = rows.logits.size(1), count = rows.logits.size(0);
   const int64_t stride = rows.logits.stride(0);
   const T* from = rows.logits.const_data_ptr<T>();
   T* to = rows.scale == nullptr ? nullptr : rows.gradient->mutable_data_ptr<T>();
   const int64_t to_stride = rows.scale == nullptr ? 0 : rows.gradient->stride(0);
-  const bool keep = !capped && rows.scale != nullptr;
   at::parallel_for(0, count, rows_per_task(size), [&](int64_t begin, int64_t end) {
-    Exponentials exponentials;
-    if (keep) exponentials.resize(size);
+    Exponentials kept;
+    if (to != nullptr) kept.resize(size);
+    std::vector<float> capped(loss.cap != 0 ? size : 0);
     for (int64_t i = begin; i < end; ++i) {
       const T* row = from + i * stride;
+      T* gradient = to == nullptr ? nullptr : to + i * to_stride;
       const int64_t label = rows.targets[i];
-      const bool ignored = label == loss.ignore_index;
-      Exponentials* kept = keep && !ignored ? &exponentials : nullptr;
-      const float lse = ignored ? 0 : log_sum_exp<capped>(row, size, loss.cap, kept);
-      rows.losses[i] = ignored ? 0 : row_loss<capped>(row, size, lse, label, loss);
-      if (rows.scale == nullptr) continue;
-      T* gradient = to + i * to_stride;
-      if (ignored) {
-        std::fill(gradient, gradient + size, static_cast<T>(0));
+      if (label == loss.ignore_index) {
+        rows.losses[i] = 0;
+        if (gradient != nullptr) std::fill(gradient, gradient + size, static_cast<T>(0));
         continue;
       }
-      if (!std::isfinite(lse)) kept = nullptr;  // the sum broke off
+      const float scale = to == nullptr ? 0 : rows.scale[i];
       const T* next = i + 1 < end ? row + stride : row;
-      row_gradient<capped>(row, gradient, Row(size, label, lse, rows.scale[i], loss), loss, kept, next);
+      if (loss.cap != 0) {
+        cap_row(row, capped.data(), size, loss.cap);
+        rows.losses[i] = run_row(capped.data(), gradient, size, label, scale, loss, &kept, next);
+      } else {
+        rows.losses[i] = run_row(row, gradient, size, label, scale, loss, &kept, next);
+      }
     }
   });
 }
@@ -233,11 +236,7 @@ at::Tensor run(
       logits, targets.const_data_ptr<int64_t>(), scale == nullptr ? nullptr : scale->const_data_ptr<float>(), gradient,
       losses.mutable_data_ptr<float>()};
   GRADSMITH_DISPATCH(logits.scalar_type(), "gradsmith cross_entropy", [&] {
-    if (loss.cap != 0) {
-      run_rows<true, scalar_t>(rows, loss);
-    } else {
-      run_rows<false, scalar_t>(rows, loss);
-    }
+    run_rows<scalar_t>(rows, loss);
   });
   return losses;
 }
@@ -264,20 +263,20 @@ at::Tensor log_sum_exp_rows(const at::Tensor& rows) {
   GRADSMITH_DISPATCH(rows.scalar_type(), "gradsmith logsumexp", [&] {
     const scalar_t* from = rows.const_data_ptr<scalar_t>();
     at::parallel_for(0, rows.size(0), rows_per_task(rows.size(1)), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) to[i] = log_sum_exp<false>(from + i * rows.stride(0), rows.size(1), 0, nullptr);
+      for (int64_t i = begin; i < end; ++i) {
+        to[i] = log_sum_exp(from + i * rows.stride(0), rows.size(1), nullptr);
+      }
     });
   });
   return lse;
 }
 
 // grad_i softmax(row_i)
-at::Tensor log_sum_exp_backward(const at::Tensor& grad, const at::Tensor& rows, const at::Tensor& lse) {
+at::Tensor log_sum_exp_backward(const at::Tensor& grad, const at::Tensor& rows) {
   check_rows(rows);
-  for (const at::Tensor& each : {grad, lse}) {
-    TORCH_CHECK(each.is_contiguous() && each.scalar_type() == at::kFloat && each.numel() == rows.size(0));
-  }
+  TORCH_CHECK(grad.is_contiguous() && grad.scalar_type() == at::kFloat && grad.numel() == rows.size(0));
   const int64_t size = rows.size(1);
-  const float *scale = grad.const_data_ptr<float>(), *sums = lse.const_data_ptr<float>();
+  const float* scale = grad.const_data_ptr<float>();
   at::Tensor out = at::empty(rows.sizes(), rows.options());
   GRADSMITH_DISPATCH(rows.scalar_type(), "gradsmith logsumexp backward", [&] {
     const scalar_t* from = rows.const_data_ptr<scalar_t>();
@@ -285,8 +284,9 @@ at::Tensor log_sum_exp_backward(const at::Tensor& grad, const at::Tensor& rows, 
     at::parallel_for(0, rows.size(0), rows_per_task(size), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const scalar_t* row = from + i * rows.stride(0);
+        const float lse = log_sum_exp(row, size, nullptr);
         for_each_pair(size, [&](int64_t at, auto load, auto store) {
-          store(exp_nonpositive(load(row + at, 0) - all(sums[i])) * all(scale[i]), to + i * size + at);
+          store(exp_nonpositive(load(row + at, 0) - all(lse)) * all(scale[i]), to + i * size + at);
         });
       }
     });
@@ -304,7 +304,7 @@ TORCH_LIBRARY_FRAGMENT(gradsmith_native, library) {
       "cross_entropy_fused(Tensor logits, Tensor targets, Tensor? weight, int ignore_index, float smoothing, "
       "float cap, float z_loss, Tensor scale, Tensor(a!) gradient) -> Tensor");
   library.def("logsumexp(Tensor rows) -> Tensor");
-  library.def("logsumexp_backward(Tensor grad, Tensor rows, Tensor lse) -> Tensor");
+  library.def("logsumexp_backward(Tensor grad, Tensor rows) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(gradsmith_native, CPU, library) {

@@ -1,0 +1,177 @@
+"""Activations, and the gated ones of transformers' feed-forward layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gradsmith.catalog.rows import accumulation, as_rows, pieces, watched
+from gradsmith.define.op import op
+from gradsmith.native import kernels
+
+_silu_backward: Any = torch.ops.aten.silu_backward.default
+_gelu_backward: Any = torch.ops.aten.gelu_backward.default
+_SILU, _GELU, _GELU_TANH = 0, 1, 2  # as the kernels number them
+
+
+@op(input=lambda grad, input: _slope(_SILU, grad, input))
+def silu(input: Tensor) -> Tensor:
+    """x σ(x), σ the logistic function: as `torch.nn.functional.silu`, also called swish.
+
+    From σ' = σ (1 - σ) follows ∂L/∂x = g σ(x) (1 + x (1 - σ(x))) for the upstream gradient g.
+
+    Args:
+        input: any shape, a floating-point dtype.
+
+    Saves: input. Source: Elfwing, Uchibe and Doya, https://arxiv.org/abs/1702.03118.
+
+    >>> silu(torch.tensor([0.0, 1.0]))
+    tensor([0.0000, 0.7311])
+    """
+    return functional.silu(input)
+
+
+@op(input=lambda grad, input, approximate: _slope(_kind(approximate), grad, input))
+def gelu(input: Tensor, approximate: str = "none") -> Tensor:
+    """x Φ(x), Φ the distribution function of the standard normal: as `torch.nn.functional.gelu`.
+
+    From Φ' = φ, the density, follows ∂L/∂x = g (Φ(x) + x φ(x)) for the upstream gradient g. With approximate="tanh",
+    Φ(x) ≈ (1 + t)/2 with t = tanh(√(2/π) (x + 0.044715 x³)), and its derivative is taken exactly.
+
+    Args:
+        input: any shape, a floating-point dtype.
+        approximate: "none" or "tanh".
+
+    Saves: input. Source: Hendrycks and Gimpel, https://arxiv.org/abs/1606.08415.
+
+    Raises RuntimeError for another `approximate`, as torch does.
+
+    >>> gelu(torch.tensor([0.0, 1.0]))
+    tensor([0.0000, 0.8413])
+    """
+    return functional.gelu(input, approximate=approximate)
+
+
+@op
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) up: the gated activation of LLaMA's feed-forward layers.
+
+    For the upstream gradient g,
+
+        ∂L/∂gate = g up silu'(gate)        ∂L/∂up = g silu(gate)
+
+    Args:
+        gate, up: any shape, the same for both; a floating-point dtype.
+
+    Saves: gate and up; not silu(gate), which torch saves too. Source: Shazeer, https://arxiv.org/abs/2002.05202.
+
+    Raises RuntimeError where shapes or dtypes differ.
+
+    >>> swiglu(torch.tensor([1.0]), torch.tensor([2.0]))
+    tensor([1.4621])
+    """
+    _check("swiglu", gate, up)
+    return _gated(_SILU, gate, up)
+
+
+@swiglu.vjp("gate", "up")
+def _(grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    return _gated_gradients(_SILU, grad, gate, up)
+
+
+@op
+def geglu(gate: Tensor, up: Tensor, approximate: str = "none") -> Tensor:
+    """gelu(gate) up: the gated activation of T5's and Gemma's feed-forward layers.
+
+    For the upstream gradient g,
+
+        ∂L/∂gate = g up gelu'(gate)        ∂L/∂up = g gelu(gate)
+
+    Args:
+        gate, up: any shape, the same for both; a floating-point dtype.
+        approximate: "none" or "tanh", see `gelu`.
+
+    Saves: gate and up. Source: Shazeer, https://arxiv.org/abs/2002.05202.
+
+    Raises RuntimeError where shapes or dtypes differ, or for another `approximate`.
+
+    >>> geglu(torch.tensor([1.0]), torch.tensor([2.0]))
+    tensor([1.6827])
+    """
+    _check("geglu", gate, up)
+    return _gated(_kind(approximate), gate, up)
+
+
+@geglu.vjp("gate", "up")
+def _(grad: Tensor, gate: Tensor, up: Tensor, approximate: str) -> tuple[Tensor, Tensor]:
+    return _gated_gradients(_kind(approximate), grad, gate, up)
+
+
+def _gated(kind: int, gate: Tensor, up: Tensor) -> Tensor:
+    native = kernels(gate, up)
+    if native is not None:
+        rows = (_rows(tensor) for tensor in (gate, up))
+        return native.gated(kind, *rows).view(gate.shape)  # type: ignore[no-any-return]
+    if watched():
+        return _activate(kind, gate) * up
+    gates, ups = _rows(gate), _rows(up)
+    out = torch.empty(gates.shape, dtype=gate.dtype, device=gate.device)
+    for at in pieces(*gates.shape):
+        torch.mul(_activate(kind, gates[at]), ups[at], out=out[at])
+    return out.view(gate.shape)
+
+
+def _gated_gradients(kind: int, grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    native = kernels(grad, gate, up)
+    if native is not None:
+        for_gate, for_up = native.gated_backward(kind, *(_rows(tensor) for tensor in (grad, gate, up)))
+        return for_gate.view(gate.shape), for_up.view(up.shape)
+    if watched():
+        return _slope(kind, grad * up, gate), grad * _activate(kind, gate)
+    upstream, gates, ups = _rows(grad), _rows(gate), _rows(up)
+    for_gate, for_up = (torch.empty(gates.shape, dtype=gate.dtype, device=gate.device) for _ in range(2))
+    for at in pieces(*gates.shape):
+        for_gate[at] = _slope(kind, upstream[at] * ups[at], gates[at])
+        torch.mul(upstream[at], _activate(kind, gates[at]), out=for_up[at])
+    return for_gate.view(gate.shape), for_up.view(up.shape)
+
+
+def _activate(kind: int, x: Tensor) -> Tensor:
+    return functional.silu(x) if kind == _SILU else functional.gelu(x, approximate=_name(kind))
+
+
+def _slope(kind: int, grad: Tensor, x: Tensor) -> Tensor:
+    """The gradient of an activation: in one pass, and where that has no derivative of its own, written out."""
+    if kind != _SILU:
+        return _gelu_backward(grad, x, approximate=_name(kind))  # type: ignore[no-any-return]
+    if not watched():
+        return _silu_backward(grad, x)  # type: ignore[no-any-return]
+    wide = x.to(accumulation(x.dtype))
+    sigma = torch.sigmoid(wide)
+    return (grad * (sigma * (1 + wide * (1 - sigma)))).to(grad.dtype)
+
+
+def _name(kind: int) -> str:
+    return "tanh" if kind == _GELU_TANH else "none"
+
+
+def _kind(approximate: str) -> int:
+    if approximate not in ("none", "tanh"):
+        raise RuntimeError(f"`approximate` is {approximate!r}, expected 'none' or 'tanh'")
+    return _GELU_TANH if approximate == "tanh" else _GELU
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    rows = as_rows(tensor, tensor.shape[-1] if tensor.dim() else 1)
+    return rows if rows.shape[1] <= 1 or rows.stride(1) == 1 else rows.contiguous()
+
+
+def _check(name: str, gate: Tensor, up: Tensor) -> None:
+    if gate.shape != up.shape or gate.dtype != up.dtype:
+        raise RuntimeError(
+            f"{name}: `up` is {up.dtype} of shape {list(up.shape)}, expected {gate.dtype} of shape "
+            f"{list(gate.shape)} as `gate`"
+        )

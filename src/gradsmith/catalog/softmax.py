@@ -1,0 +1,126 @@
+"""The softmax, its logarithm, and the logarithm of the sum of exponentials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gradsmith.catalog import _private
+from gradsmith.catalog.rows import accumulation, as_rows, pieces, watched
+from gradsmith.define.op import op
+from gradsmith.native import kernels
+
+
+def _for_softmax(grad: Tensor, out: Tensor, dim: int) -> Tensor:
+    if _private.softmax_backward is not None:
+        return _private.softmax_backward(grad, out, dim, grad.dtype)
+    return out * (grad - (grad * out).sum(dim, keepdim=True))
+
+
+@op(input=_for_softmax)
+def softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
+    """e^x over its sum along a dimension: as `torch.nn.functional.softmax`.
+
+    With p the output, ∂p_j/∂x_i = p_j (1[i = j] - p_i), so for the upstream gradient g
+
+        ∂L/∂x = p (g - Σ_j g_j p_j)
+
+    Args:
+        input: any shape, a floating-point dtype.
+        dim: the dimension that is summed over.
+        dtype: of the output, and of the computation; the dtype of input if None.
+
+    Saves: the output. Source: PyTorch's derivatives.yaml (`_softmax_backward_data`).
+
+    >>> x = torch.tensor([0.0, 0.0], requires_grad=True)
+    >>> softmax(x, 0).detach()
+    tensor([0.5000, 0.5000])
+    """
+    return torch.softmax(input, dim, dtype=dtype)
+
+
+def _for_log_softmax(grad: Tensor, out: Tensor, dim: int) -> Tensor:
+    if _private.log_softmax_backward is not None:
+        return _private.log_softmax_backward(grad, out, dim, grad.dtype)
+    return grad - out.exp() * grad.sum(dim, keepdim=True)
+
+
+@op(input=_for_log_softmax)
+def log_softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
+    """x less the logarithm of the sum of e^x along a dimension: as `torch.nn.functional.log_softmax`.
+
+    With y the output, ∂y_j/∂x_i = 1[i = j] - e^y_i, so for the upstream gradient g
+
+        ∂L/∂x = g - e^y Σ_j g_j
+
+    Args:
+        input: any shape, a floating-point dtype.
+        dim: the dimension that is summed over.
+        dtype: of the output, and of the computation; the dtype of input if None.
+
+    Saves: the output. Source: PyTorch's derivatives.yaml (`_log_softmax_backward_data`).
+
+    >>> log_softmax(torch.tensor([0.0, 0.0]), 0)
+    tensor([-0.6931, -0.6931])
+    """
+    return torch.log_softmax(input, dim, dtype=dtype)
+
+
+@op
+def logsumexp(input: Tensor, dim: int | Sequence[int], keepdim: bool = False) -> Tensor:
+    """log Σ e^x along one or several dimensions: as `torch.logsumexp`.
+
+    ∂/∂x_i log Σ_j e^x_j = e^x_i / Σ_j e^x_j, so for the upstream gradient g
+
+        ∂L/∂x = g softmax(x)
+
+    Args:
+        input: any shape, a floating-point dtype. Of half and bfloat16 the softmax is taken in float32, where torch
+            takes it from the rounded output.
+        dim: what is summed over.
+        keepdim: keep those dimensions, of size 1.
+
+    Saves: input. Source: PyTorch's derivatives.yaml (`logsumexp_backward`).
+
+    >>> logsumexp(torch.tensor([0.0, 0.0]), 0)
+    tensor(0.6931)
+    """
+    native = kernels(input) if _last(input, dim) else None
+    if native is None:
+        return torch.logsumexp(input, dim if isinstance(dim, int) else tuple(dim), keepdim=keepdim)
+    sums: Tensor = native.logsumexp(as_rows(input, input.shape[-1])).to(input.dtype).view(input.shape[:-1])
+    return sums.unsqueeze(-1) if keepdim else sums
+
+
+@logsumexp.vjp("input")
+def _(grad: Tensor, input: Tensor, dim: int | Sequence[int], keepdim: bool) -> Tensor:
+    dims = sorted({axis % max(1, input.dim()) for axis in ((dim,) if isinstance(dim, int) else dim)})
+    if not keepdim:
+        for axis in dims if input.dim() else ():
+            grad = grad.unsqueeze(axis)
+    wide = accumulation(input.dtype)
+    if _last(input, dim) and not watched():
+        return _by_rows(grad.to(wide), input)
+    if len(dims) == 1:
+        return grad.to(wide) * torch.softmax(input, dims[0], dtype=wide)
+    total = torch.logsumexp(input.to(wide), dims, keepdim=True)
+    return grad.to(wide) * torch.exp(input.to(wide) - total)
+
+
+def _by_rows(grad: Tensor, input: Tensor) -> Tensor:
+    rows, upstream = as_rows(input, input.shape[-1]), grad.reshape(-1, 1)
+    native = kernels(rows, upstream)
+    if native is not None:
+        return native.logsumexp_backward(upstream, rows).view(input.shape)  # type: ignore[no-any-return]
+    out = torch.empty_like(rows)
+    for at in pieces(*rows.shape):
+        out[at] = torch.softmax(rows[at], 1, dtype=grad.dtype).mul_(upstream[at])
+    return out.view(input.shape)
+
+
+def _last(input: Tensor, dim: int | Sequence[int]) -> bool:
+    """Whether the sum is over the last dimension, which has elements."""
+    (axis, *more) = (dim,) if isinstance(dim, int) else tuple(dim) or (None,)
+    return input.dim() > 0 and not more and axis in (-1, input.dim() - 1) and input.numel() > 0
