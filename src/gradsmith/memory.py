@@ -45,7 +45,11 @@ class MemoryReuse:
         self.active = reason is None
 
     def undo(self) -> None:
-        """Go back to the stock settings and return free memory to the system, once no other holder is left."""
+        """Go back to the stock settings and return free memory to the system, once no other holder is left.
+
+        A free block that has something else above it in the heap keeps its place there, without its pages, and may
+        serve one of its size again.
+        """
         global _holders
         with _lock:
             if not self.active:
