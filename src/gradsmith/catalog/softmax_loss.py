@@ -123,13 +123,15 @@ def _piece(
     top = z.detach().amax(1, keepdim=True)
     exponentials = torch.exp(z - top) if watched() else torch.sub(z, top).exp_()
     total = exponentials.sum(1, keepdim=True)
-    lse = total.log() + top
+    log_total = total.log()
+    lse = top + log_total
     weights = None if weight is None else weight.to(wide)
     on_label = (1 - loss.label_smoothing) * (1 if weights is None else weights[labels])
-    losses = on_label * (lse - z.gather(1, labels))
+    # Never lse - z: with huge logits nothing of log_total would be left in lse.
+    losses = on_label * (top - z.gather(1, labels) + log_total)
     on_all = loss.label_smoothing / classes
     if on_all:
-        away = lse - z
+        away = top - z + log_total
         losses = losses + on_all * (away.sum(1, keepdim=True) if weights is None else (away @ weights)[:, None])
     if loss.z_loss:
         losses = losses + loss.z_loss * lse.square()

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,7 +71,7 @@ def build() -> Path:
         try:
             with tempfile.TemporaryDirectory(dir=library.parent) as folder:
                 os.replace(_compile(Path(folder)), library)
-        except RuntimeError as error:  # what cpp_extension raises for the compiler's errors
+        except (RuntimeError, OSError, subprocess.SubprocessError) as error:  # what cpp_extension raises for a compiler
             failure.write_text(str(error), encoding="utf-8")
             raise BuildError(f"the compiler refused ({failure} has all of it): {str(error)[-600:]}") from error
     return library

@@ -48,76 +48,86 @@ struct Exponentials {
   }
 };
 
-// log sum_c exp z_c, by blocks: each block's largest value first, then its exponentials while it is in cache.
-template <typename T>
-float log_sum_exp(const T* row, int64_t size, Exponentials* kept) {
-  float largest = -kInfinity;
-  double total = 0;
+// log sum_c exp z_c = top + log(total), in two parts: with huge logits, nothing is left of the second in their sum.
+struct LogSumExp {
+  float top = -kInfinity;  // the largest
+  double total = 0;        // sum_c exp(z_c - top)
+
+  float log_total() const { return static_cast<float>(std::log(total)); }
+  float value() const { return top == kInfinity ? top : top + log_total(); }
+};
+
+// By blocks: each block's largest value first, then its exponentials while it is in cache.
+template <typename Z>
+LogSumExp log_sum_exp(const Z* z, int64_t size, Exponentials* kept) {
+  LogSumExp sums;
   for (int64_t start = 0; start < size; start += kBlock) {
     const int64_t count = std::min(kBlock, size - start);
-    const T* block = row + start;
+    const Z* block = z + start;
     Pair top = all(-kInfinity);
     for_each_pair(count, [&](int64_t at, auto load, auto) {
       prefetch(block + at + kBlock);
       top = larger(top, load(block + at, -kInfinity));
     });
     const float block_top = max(top);
-    if (!(block_top <= largest)) {
-      total = largest == -kInfinity ? 0 : total * std::exp(largest - block_top);
-      largest = block_top;
+    if (!(block_top <= sums.top)) {
+      if (sums.top != -kInfinity) sums.total *= std::exp(sums.top - block_top);
+      sums.top = block_top;
     }
-    if (!std::isfinite(largest) && largest != -kInfinity) return largest;  // +inf or NaN: so is the sum
-    const Pair base = all(largest == -kInfinity ? 0 : largest);
-    Pair sums = all(0);
+    const Pair base = all(sums.top == -kInfinity ? 0 : sums.top);
+    Pair total = all(0);
     for_each_pair(count, [&](int64_t at, auto load, auto) {
       const Pair e = exp_nonpositive(load(block + at, -kInfinity) - base);
-      sums = sums + e;
+      total = total + e;
       if (kept != nullptr) write_pair(e, kept->values.data() + start + at);
     });
-    total += sum(sums);
-    if (kept != nullptr) kept->tops[start / kBlock] = largest;
+    sums.total += sum(total);
+    if (kept != nullptr) kept->tops[start / kBlock] = sums.top;
   }
-  return largest == -kInfinity ? largest : largest + static_cast<float>(std::log(total));
+  return sums;
 }
 
+// What the loss and the gradient of one row are made of.
+struct Row {
+  int64_t size, label;
+  float scale;
+  LogSumExp sums;
+  float on_label;  // the share of the loss that is the label's alone: (1-s) w_y
+  float on_all;    // and that of each class: s/C
+  float factor;    // of softmax in the gradient
+
+  Row(int64_t size, int64_t label, float scale, const LogSumExp& sums, const Loss& loss)
+      : size(size), label(label), scale(scale), sums(sums), on_all(loss.smoothing / size) {
+    on_label = (loss.weight == nullptr ? 1 : loss.weight[label]) * (1 - loss.smoothing);
+    factor = scale * (on_label + on_all * loss.total_weight + 2 * loss.z_loss * (loss.z_loss != 0 ? sums.value() : 0));
+  }
+};
+
 // sum_c w_c (lse - z_c)
-template <typename T>
-float distance_to_all(const T* row, int64_t size, float lse, const Loss& loss) {
+template <typename Z>
+float distance_to_all(const Z* z, const Row& row, const Loss& loss) {
+  const Pair top = all(row.sums.top), log_total = all(row.sums.log_total());
   double total = 0;
-  for (int64_t start = 0; start < size; start += kBlock) {
+  for (int64_t start = 0; start < row.size; start += kBlock) {
+    const int64_t count = std::min(kBlock, row.size - start);
     Pair sums = all(0);
-    for_each_pair(std::min(kBlock, size - start), [&](int64_t at, auto load, auto) {
-      const Pair away = all(lse) - load(row + start + at, lse);
-      sums = loss.weight == nullptr ? sums + away : fma(load(loss.weight + start + at, 0), away, sums);
+    for_each_pair(count, [&](int64_t offset, auto load, auto) {
+      const int64_t at = start + offset;
+      const Pair away = top - load(z + at, row.sums.top);
+      sums = loss.weight == nullptr ? sums + away : fma(load(loss.weight + at, 0), away + log_total, sums);
     });
-    total += sum(sums);
+    total += sum(sums) + (loss.weight == nullptr ? count * static_cast<double>(row.sums.log_total()) : 0);
   }
   return static_cast<float>(total);
 }
 
-template <typename T>
-float row_loss(const T* row, int64_t size, float lse, int64_t label, const Loss& loss) {
-  const float on_label = (loss.weight == nullptr ? 1 : loss.weight[label]) * (1 - loss.smoothing);
-  float value = on_label * (lse - static_cast<float>(row[label]));
-  if (loss.smoothing != 0) value += loss.smoothing / size * distance_to_all(row, size, lse, loss);
-  if (loss.z_loss != 0) value += loss.z_loss * lse * lse;
+template <typename Z>
+float row_loss(const Z* z, const Row& row, const Loss& loss) {
+  float value = row.on_label * (row.sums.top - static_cast<float>(z[row.label]) + row.sums.log_total());
+  if (row.on_all != 0) value += row.on_all * distance_to_all(z, row, loss);
+  if (loss.z_loss != 0) value += loss.z_loss * row.sums.value() * row.sums.value();
   return value;
 }
-
-// What the gradient of one row is made of.
-struct Row {
-  int64_t size, label;
-  float lse, scale;
-  float on_label;  // the share of the loss that is the label's alone: (1-s) w_y
-  float on_all;    // and that of each class: s/C
-  float factor;    // of softmax
-
-  Row(int64_t size, int64_t label, float lse, float scale, const Loss& loss)
-      : size(size), label(label), lse(lse), scale(scale), on_all(loss.smoothing / size) {
-    on_label = (loss.weight == nullptr ? 1 : loss.weight[label]) * (1 - loss.smoothing);
-    factor = scale * (on_label + on_all * loss.total_weight + 2 * loss.z_loss * lse);
-  }
-};
 
 // scale * (softmax_c (sum of weights) - s/C w_c - (1-s) w_y 1[c = y]), times the derivative of the cap. From the
 // exponentials of the row where they were kept. `next` is brought into cache meanwhile.
@@ -125,15 +135,21 @@ template <typename Z, typename T>
 void row_gradient(const Z* z, T* to, const Row& row, const Loss& loss, const Exponentials* kept, const T* next) {
   const float inverse = loss.cap != 0 ? 1 / loss.cap : 0;
   const float label_value = static_cast<float>(z[row.label]);  // read first: `to` may be `z`
+  const float share = static_cast<float>(row.factor / row.sums.total);
+  const Pair top = all(row.sums.top);
   for (int64_t start = 0; start < row.size; start += kBlock) {
-    const bool finite = kept != nullptr && kept->tops[start / kBlock] != -kInfinity;
-    const float block_factor = finite ? row.factor * std::exp(kept->tops[start / kBlock] - row.lse) : 0;
+    float block_share = share;
+    if (kept != nullptr) {
+      const float block_top = kept->tops[start / kBlock];
+      block_share = block_top == row.sums.top ? share : share * std::exp(block_top - row.sums.top);
+    }
     for_each_pair(std::min(kBlock, row.size - start), [&](int64_t offset, auto load, auto store) {
       const int64_t at = start + offset;
       prefetch(next + at);
       if constexpr (sizeof(T) == 4) prefetch(next + at + kHalf);
-      Pair gradient = kept != nullptr ? read_pair(kept->values.data() + at) * all(block_factor)
-                                      : exp_nonpositive(load(z + at, -kInfinity) - all(row.lse)) * all(row.factor);
+      const Pair e = kept != nullptr ? read_pair(kept->values.data() + at)
+                                     : exp_nonpositive(load(z + at, -kInfinity) - top);
+      Pair gradient = e * all(block_share);
       if (row.on_all != 0) {
         const Pair weights = loss.weight == nullptr ? all(1) : load(loss.weight + at, 0);
         gradient = fma(weights, all(-row.scale * row.on_all), gradient);
@@ -145,7 +161,7 @@ void row_gradient(const Z* z, T* to, const Row& row, const Loss& loss, const Exp
       store(gradient, to + at);
     });
   }
-  float at_label = row.factor * std::exp(label_value - row.lse) - row.scale * row.on_label;
+  float at_label = share * std::exp(label_value - row.sums.top) - row.scale * row.on_label;
   if (row.on_all != 0) at_label -= row.scale * row.on_all * (loss.weight == nullptr ? 1 : loss.weight[row.label]);
   to[row.label] = static_cast<T>(at_label * (1 - (label_value * inverse) * (label_value * inverse)));
 }
@@ -162,12 +178,9 @@ struct Rows {
 template <typename Z, typename T>
 float run_row(
     const Z* z, T* to, int64_t size, int64_t label, float scale, const Loss& loss, Exponentials* kept, const T* next) {
-  const float lse = log_sum_exp(z, size, to == nullptr ? nullptr : kept);
-  const float value = row_loss(z, size, lse, label, loss);
-  if (to != nullptr) {
-    const bool whole = std::isfinite(lse);  // else the sum broke off
-    row_gradient(z, to, Row(size, label, lse, scale, loss), loss, whole ? kept : nullptr, next);
-  }
+  const Row row(size, label, scale, log_sum_exp(z, size, to == nullptr ? nullptr : kept), loss);
+  const float value = row_loss(z, row, loss);
+  if (to != nullptr) row_gradient(z, to, row, loss, kept, next);
   return value;
 }
 
@@ -264,7 +277,7 @@ at::Tensor log_sum_exp_rows(const at::Tensor& rows) {
     const scalar_t* from = rows.const_data_ptr<scalar_t>();
     at::parallel_for(0, rows.size(0), rows_per_task(rows.size(1)), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
-        to[i] = log_sum_exp(from + i * rows.stride(0), rows.size(1), nullptr);
+        to[i] = log_sum_exp(from + i * rows.stride(0), rows.size(1), nullptr).value();
       }
     });
   });
@@ -284,9 +297,10 @@ at::Tensor log_sum_exp_backward(const at::Tensor& grad, const at::Tensor& rows) 
     at::parallel_for(0, rows.size(0), rows_per_task(size), [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const scalar_t* row = from + i * rows.stride(0);
-        const float lse = log_sum_exp(row, size, nullptr);
+        const LogSumExp sums = log_sum_exp(row, size, nullptr);
+        const Pair top = all(sums.top), share = all(static_cast<float>(scale[i] / sums.total));
         for_each_pair(size, [&](int64_t at, auto load, auto store) {
-          store(exp_nonpositive(load(row + at, 0) - all(lse)) * all(scale[i]), to + i * size + at);
+          store(exp_nonpositive(load(row + at, 0) - top) * share, to + i * size + at);
         });
       }
     });

@@ -16,9 +16,9 @@ struct Point {
 
 struct Silu {
   static Point at(const Vec& x) {
-    const Vec s = sigmoid(x);
-    const Vec value = x * s;
-    return {value, at::vec::fmadd(value, Vec(1.0f) - s, s)};
+    const Sigmoid s = sigmoid(x);
+    const Vec value = x * s.value;
+    return {value, at::vec::fmadd(value, s.rest, s.value)};
   }
 };
 
@@ -32,12 +32,13 @@ struct Gelu {
 
 struct GeluTanh {
   static Point at(const Vec& x) {
-    const Vec root(0.79788456080286536f), cubic(0.044715f), half(0.5f), one(1.0f);
+    // (1 + tanh u)/2 = sigmoid(2u), which does not cancel for large negative u.
+    const Vec twice_root(1.59576912160573072f), one(1.0f);
     const Vec square = x * x;
-    const Vec t = tanh(root * x * at::vec::fmadd(cubic, square, one));
-    const Vec weight = half * (one + t);
-    const Vec inner = root * at::vec::fmadd(Vec(3 * 0.044715f), square, one);
-    return {x * weight, at::vec::fmadd(half * x * (one - t * t), inner, weight)};
+    const Sigmoid s = sigmoid(twice_root * x * at::vec::fmadd(Vec(0.044715f), square, one));
+    const Vec inner = twice_root * at::vec::fmadd(Vec(3 * 0.044715f), square, one);
+    const Vec value = x * s.value;
+    return {value, at::vec::fmadd(value * s.rest, inner, s.value)};
   }
 };
 

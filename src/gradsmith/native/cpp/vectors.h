@@ -65,8 +65,8 @@ inline void write_pair(const Pair& values, T* to) {
 // The last elements of a row, fewer than a Pair holds; `fill` stands in for the others.
 template <typename T>
 inline Pair read_some(const T* from, int64_t count, float fill) {
-  alignas(64) T buffer[kStep];
-  std::fill(buffer, buffer + kStep, static_cast<T>(fill));
+  alignas(64) float buffer[kStep];  // not of T, in which `fill` would be rounded
+  std::fill(buffer, buffer + kStep, fill);
   std::copy(from, from + count, buffer);
   return read_pair(buffer);
 }
@@ -140,10 +140,16 @@ inline Pair exp_nonpositive(const Pair& x) {
   return each(x, [](const Vec& v) { return exp_nonpositive(v); });
 }
 
-inline Vec sigmoid(const Vec& x) {
+// sigmoid(x) and 1 - sigmoid(x) = sigmoid(-x), neither by cancellation.
+struct Sigmoid {
+  Vec value, rest;
+};
+
+inline Sigmoid sigmoid(const Vec& x) {
   const Vec e = exp_nonpositive(x.abs().neg());
-  const Vec positive = Vec(1.0f) / (Vec(1.0f) + e);
-  return Vec::blendv(positive, e * positive, x < Vec(0.0f));
+  const Vec larger = Vec(1.0f) / (Vec(1.0f) + e), smaller = e * larger;
+  const Vec negative = x < Vec(0.0f);
+  return {Vec::blendv(larger, smaller, negative), Vec::blendv(smaller, larger, negative)};
 }
 
 inline Vec tanh(const Vec& x) {
