@@ -135,7 +135,8 @@ def _transformed(primitive: Primitive, origin: object) -> type[torch.autograd.Fu
     size = len(primitive.argument_names)
 
     def forward(*args: Any) -> Any:
-        return as_output(primitive.forward(args[:size], None))
+        result = primitive.forward(args[:size], None)
+        return as_output(_without_views(result) if forward_ad_active() else result)
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         remember(ctx, primitive, inputs, from_output(output), ctx.needs_input_grad[:size], True)
