@@ -61,7 +61,7 @@ def test_cross_entropy(kernels, dtype, size, options):
 def test_cross_entropy_reads_rows_that_lie_apart_and_writes_in_place(kernels, dtype):
     wide = torch.randn(6, 200).to(dtype)
     view, targets = wide[:, 11:128], torch.randint(0, 117, (6,))
-    losses, gradient = fused(kernels, view.contiguous(), targets)
+    _losses, gradient = fused(kernels, view.contiguous(), targets)
     assert torch.equal(fused(kernels, view, targets)[1], gradient)
     left, right = wide[:, :11].clone(), wide[:, 128:].clone()
     kernels.cross_entropy_fused(view, targets, None, -100, 0.0, 0.0, 0.0, torch.ones(6), view)
@@ -135,10 +135,7 @@ def test_norms(kernels, dtype, size, centred, with_residual):
     source = added if with_residual else x
     assert not with_residual or torch.equal(added, x + r)
     row, w, b = double(source), double(weight), double(bias)
-    if centred:
-        want = functional.layer_norm(row, (size,), w, b, 1e-3)
-    else:
-        want = functional.rms_norm(row, (size,), w, 1e-3)
+    want = functional.layer_norm(row, (size,), w, b, 0.001) if centred else functional.rms_norm(row, (size,), w, 0.001)
     close(out, want.detach(), dtype)
     dx, dw, db = torch.autograd.grad(want, (row, w, b), g.double(), allow_unused=True)
     upstream = ga if with_residual else None

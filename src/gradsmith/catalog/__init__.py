@@ -7,7 +7,6 @@ from gradsmith.catalog.activations import swiglu as swiglu
 from gradsmith.catalog.cross_entropy import cross_entropy as cross_entropy
 from gradsmith.catalog.exp import exp as exp
 from gradsmith.catalog.linear import linear as linear
-from gradsmith.catalog.linear_cross_entropy import linear_cross_entropy as linear_cross_entropy
 from gradsmith.catalog.norms import add_layer_norm as add_layer_norm
 from gradsmith.catalog.norms import add_rms_norm as add_rms_norm
 from gradsmith.catalog.norms import layer_norm as layer_norm

@@ -6,14 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gradsmith.catalog._private import is_view
-from gradsmith.catalog.cross_entropy_fused import SMALLEST, CrossEntropy, is_overwritable, is_worth_it
-from gradsmith.catalog.cross_entropy_inplace import aliased
-from gradsmith.catalog.rows import watched
-from gradsmith.catalog.softmax_loss import Loss, losses_and_gradient, row_losses
-from gradsmith.define.op import Op
+from gradsmith.define.op import op
 
 
+@op
 def cross_entropy(
     logits: Tensor,
     targets: Tensor,
@@ -21,7 +17,6 @@ def cross_entropy(
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
-    inplace: bool = False,
 ) -> Tensor:
     """The loss of classification, with the results of `torch.nn.functional.cross_entropy`.
 
@@ -46,55 +41,27 @@ def cross_entropy(
         ignore_index: rows with this target count nothing; for class indices only.
         reduction: "none", "sum" or "mean".
         label_smoothing: from 0 to 1.
-        inplace: write the gradient over logits (N, C), which then hold it in place of their values, so that it needs no
-            memory. Autograd sees the write: what saved the logits for a backward of its own complains there. Under
-            torch.func and torch.compile nothing is overwritten.
 
     Returns:
         A scalar, or with reduction="none" one loss per row. "mean" over no rows is NaN with the gradient 0, as torch.
 
-    Saves: of large logits (N, C) with class indices the gradient itself, computed in the forward while each row is in
-    cache (see `CrossEntropy`); else logits, targets and weight, and no intermediate value. torch saves as many bytes,
-    and takes another tensor of that size in the backward. Source: Goodfellow, Bengio and Courville, Deep Learning,
+    Saves: logits, targets and weight, and no intermediate value: the softmax is taken again in the backward. torch
+    saves as many bytes, in a new tensor of the size of logits. Source: Goodfellow, Bengio and Courville, Deep Learning,
     section 6.2.2.3; label smoothing from https://arxiv.org/abs/1512.00567, section 7.
 
-    Raises RuntimeError, ValueError or IndexError for shapes, dtypes and class indices that torch refuses, too, and
-    CallError for inplace=True with logits that are a leaf, float16 or not (N, C).
+    Raises RuntimeError or IndexError for shapes, dtypes and class indices that torch refuses, too.
 
     >>> logits = torch.tensor([[0.2, 0.3, 0.9], [0.2, 0.3, 0.9]], requires_grad=True)
     >>> loss = cross_entropy(logits, torch.tensor([0, 0]))
     >>> loss, torch.autograd.grad(loss, logits)[0][0]
     (tensor(1.4156, grad_fn=<cross_entropyBackward>), tensor([-0.3786,  0.1342,  0.2445]))
     """
-    options = weight, ignore_index, reduction, label_smoothing
-    if is_overwritable(logits, targets, weight) if inplace else is_worth_it(logits, targets, weight, reduction):
-        _check_options(reduction, label_smoothing)
-        target = aliased(logits) if inplace and is_view(logits) else logits
-        loss, _ = CrossEntropy.apply(target, targets, *options, inplace)
-        return loss  # type: ignore[no-any-return]
-    return _table(logits, targets, *options)
-
-
-def _forward(
-    logits: Tensor,
-    targets: Tensor,
-    weight: Tensor | None = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-) -> Tensor:
-    if reduction == "none" and _in_rows(logits, targets):
-        _check_options(reduction, label_smoothing)
-        return row_losses(logits, targets, weight, Loss(ignore_index, label_smoothing)).to(logits.dtype)
     return functional.cross_entropy(
         logits, targets, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing
     )
 
 
-_table = Op(_forward, {}, name="cross_entropy")
-
-
-@_table.vjp("logits")
+@cross_entropy.vjp("logits")
 def _for_logits(
     grad: Tensor,
     logits: Tensor,
@@ -106,9 +73,6 @@ def _for_logits(
 ) -> Tensor:
     dim = _class_dim(logits)
     scale = _scale(grad, logits, targets, weight, ignore_index, reduction)
-    if _in_rows(logits, targets):
-        loss = Loss(ignore_index, label_smoothing)
-        return losses_and_gradient(logits, targets, weight, loss, scale.expand(len(targets), 1)[:, 0])[1]
     softmax = torch.softmax(logits, dim, dtype=scale.dtype)
     if _is_distribution(logits, targets):
         target = _weighted(_smoothed(targets, label_smoothing, dim), weight, dim)
@@ -126,7 +90,7 @@ def _for_logits(
     return gradient.scatter_add_(dim, labels, -on_label.to(gradient.dtype))
 
 
-@_table.vjp("targets")
+@cross_entropy.vjp("targets")
 def _for_targets(
     grad: Tensor,
     logits: Tensor,
@@ -141,7 +105,7 @@ def _for_targets(
     return _weighted(rows * ((label_smoothing - 1) * torch.log_softmax(logits, dim)), weight, dim)
 
 
-@_table.vjp("weight")
+@cross_entropy.vjp("weight")
 def _for_weight(
     grad: Tensor,
     out: Tensor,
@@ -164,20 +128,6 @@ def _for_weight(
     if one_hot is not None and reduction == "mean":
         gradient = gradient - scale * out * one_hot
     return gradient.transpose(0, dim).flatten(1).sum(1) if gradient.dim() > 1 else gradient
-
-
-def _in_rows(logits: Tensor, targets: Tensor) -> bool:
-    """Whether to go by rows, some at a time: of many logits, and where nothing looks on."""
-    by_index = logits.dim() == 2 and targets.dim() == 1 and targets.dtype == torch.long
-    return by_index and logits.numel() >= SMALLEST and len(targets) == len(logits) and not watched()
-
-
-def _check_options(reduction: str, label_smoothing: float) -> None:
-    """Let torch complain of what it does not know, in its own words."""
-    if reduction not in ("none", "sum", "mean") or not 0 <= label_smoothing <= 1:
-        functional.cross_entropy(
-            torch.zeros(1, 1), torch.zeros(1, dtype=torch.long), reduction=reduction, label_smoothing=label_smoothing
-        )
 
 
 def _class_dim(logits: Tensor) -> int:

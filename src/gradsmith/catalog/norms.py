@@ -88,7 +88,7 @@ def rms_norm(input: Tensor, normalized_shape: Shape, weight: Tensor | None = Non
         input: (*, normalized_shape); a floating-point dtype. Of half and bfloat16 all sums are taken in float32.
         normalized_shape: the last dimensions, which are normalised together.
         weight: of normalized_shape, or None.
-        eps: is added to the mean square; None is the machine epsilon of input's dtype.
+        eps: is added to the mean square; None is the machine epsilon of input's dtype, or of float32 if that is finer.
 
     Saves: input, weight and r of each row. Source: Zhang and Sennrich, https://arxiv.org/abs/1910.07467.
 
@@ -422,7 +422,7 @@ def _size(shape: list[int]) -> int:
 
 
 def _epsilon(eps: float | None, input: Tensor) -> float:
-    return torch.finfo(input.dtype).eps if eps is None else eps
+    return torch.finfo(accumulation(input.dtype)).eps if eps is None else eps
 
 
 def _check_shape(name: str, input: Tensor, shape: list[int], weight: Tensor | None = None) -> None:

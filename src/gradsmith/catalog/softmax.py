@@ -110,7 +110,7 @@ def _(grad: Tensor, input: Tensor, dim: int | Sequence[int], keepdim: bool) -> T
 
 
 def _by_rows(grad: Tensor, input: Tensor) -> Tensor:
-    rows, upstream = as_rows(input, input.shape[-1]), grad.reshape(-1, 1)
+    rows, upstream = as_rows(input, input.shape[-1]), grad.reshape(-1, 1).contiguous()
     native = kernels(rows, upstream)
     if native is not None:
         return native.logsumexp_backward(upstream, rows).view(input.shape)  # type: ignore[no-any-return]

@@ -9,7 +9,6 @@ from gradsmith.catalog.activations import geglu, gelu, silu, swiglu
 from gradsmith.catalog.cross_entropy import cross_entropy
 from gradsmith.catalog.exp import exp
 from gradsmith.catalog.linear import linear
-from gradsmith.catalog.linear_cross_entropy import linear_cross_entropy
 from gradsmith.catalog.norms import add_layer_norm, add_rms_norm, layer_norm, rms_norm
 from gradsmith.catalog.softmax import log_softmax, logsumexp, softmax
 
@@ -17,7 +16,6 @@ CATALOG: Mapping[str, Callable[..., Any]] = {
     "exp": exp,
     "linear": linear,
     "cross_entropy": cross_entropy,
-    "linear_cross_entropy": linear_cross_entropy,
     "log_softmax": log_softmax,
     "logsumexp": logsumexp,
     "softmax": softmax,
