@@ -1,6 +1,8 @@
 """Modules built of ops give the gradients of a single process under DDP, FSDP and activation checkpointing (gloo)."""
 
 import os
+import time
+from datetime import timedelta
 
 import pytest
 import torch
@@ -42,41 +44,55 @@ def single_process_gradients():
     return {name: parameter.grad for name, parameter in net.named_parameters()}
 
 
-def worker(rank, size, wrapper, port):
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=size)
-    try:
-        expected, (x, y) = single_process_gradients(), batch()
-        shard = slice(rank * 8 // size, (rank + 1) * 8 // size)
-        net = Net(checkpoint="checkpoint" in wrapper)
-        if "fsdp" in wrapper:
-            from torch.distributed.device_mesh import init_device_mesh
-            from torch.distributed.fsdp import fully_shard
+def compare(rank, size, wrapper):
+    """The gradients of this rank's model, after the ranks have met, against those of a single process."""
+    expected, (x, y) = single_process_gradients(), batch()
+    shard = slice(rank * 8 // size, (rank + 1) * 8 // size)
+    net = Net(checkpoint="checkpoint" in wrapper)
+    if "fsdp" in wrapper:
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
 
-            mesh = init_device_mesh("cpu", (size,))
-            for layer in (net.first, net.second):
-                fully_shard(layer, mesh=mesh)
-            model = fully_shard(net, mesh=mesh)
-        else:
-            model = nn.parallel.DistributedDataParallel(net)
-        gs.cross_entropy(model(x[shard]), y[shard]).backward()
-        for name, parameter in net.named_parameters():
-            got = parameter.grad
-            got = got.full_tensor() if hasattr(got, "full_tensor") else got
-            torch.testing.assert_close(
-                got, expected[name], rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}"
-            )
+        mesh = init_device_mesh("cpu", (size,))
+        for layer in (net.first, net.second):
+            fully_shard(layer, mesh=mesh)
+        model = fully_shard(net, mesh=mesh)
+    else:
+        model = nn.parallel.DistributedDataParallel(net)
+    gs.cross_entropy(model(x[shard]), y[shard]).backward()
+    for name, parameter in net.named_parameters():
+        got = parameter.grad
+        got = got.full_tensor() if hasattr(got, "full_tensor") else got
+        torch.testing.assert_close(got, expected[name], rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def worker(rank, size, wrapper, rendezvous):
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size, timeout=timedelta(seconds=60)
+    )
+    compare(rank, size, wrapper)
+    dist.barrier()
+    os._exit(0)  # all is compared; gloo's own teardown can wait for ever on a rank that has gone
+
+
+def spawn(size, wrapper, rendezvous, seconds=150):
+    """Run the workers; a rank that fails or hangs fails the test and leaves none behind."""
+    context = mp.spawn(worker, args=(size, wrapper, rendezvous), nprocs=size, join=False)
+    deadline = time.monotonic() + seconds
+    try:
+        while not context.join(timeout=1):
+            assert time.monotonic() < deadline, f"{wrapper} with {size} processes did not end in {seconds} s"
     finally:
-        dist.destroy_process_group()
+        for process in context.processes:
+            process.kill()
 
 
 @pytest.mark.parametrize(
     ("wrapper", "size"), [("ddp", 2), ("ddp", 4), ("ddp checkpoint", 2), ("fsdp", 2), ("fsdp checkpoint", 4)]
 )
-def test_gradients_are_those_of_a_single_process(wrapper, size):
-    port = 29500 + os.getpid() % 1000
-    mp.spawn(worker, args=(size, wrapper, port), nprocs=size)
+def test_gradients_are_those_of_a_single_process(wrapper, size, tmp_path):
+    spawn(size, wrapper, tmp_path / "rendezvous")
 
 
 def test_a_split_backward_gives_the_gradients_of_inputs_and_weights_apart():
