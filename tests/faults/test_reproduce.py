@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import math
 import re
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -18,6 +20,13 @@ torch.set_num_threads(1)
 
 RAISES = {"crash", "gradient-count", "gradient-shape", "edge-shape", "undefined-upstream", "not-repeatable"}
 SHOWS = re.compile(r"^\d+ (?:double )?backward: (\S+) difference[^:]*: (\S+)$", re.MULTILINE)
+
+
+@pytest.fixture(autouse=True)
+def _collector_on_again() -> Iterator[None]:
+    """A script that shows a leak switches the garbage collector off, for good."""
+    yield
+    gc.enable()
 
 
 @pytest.mark.parametrize("planted", FAULTS, ids=lambda planted: f"{planted.codes[0]}-{planted.name}")
