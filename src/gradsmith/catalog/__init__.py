@@ -6,11 +6,11 @@ from gradsmith.catalog.activations import silu as silu
 from gradsmith.catalog.activations import swiglu as swiglu
 from gradsmith.catalog.cross_entropy import cross_entropy as cross_entropy
 from gradsmith.catalog.exp import exp as exp
+from gradsmith.catalog.layer_norm import add_layer_norm as add_layer_norm
+from gradsmith.catalog.layer_norm import layer_norm as layer_norm
 from gradsmith.catalog.linear import linear as linear
-from gradsmith.catalog.norms import add_layer_norm as add_layer_norm
-from gradsmith.catalog.norms import add_rms_norm as add_rms_norm
-from gradsmith.catalog.norms import layer_norm as layer_norm
-from gradsmith.catalog.norms import rms_norm as rms_norm
+from gradsmith.catalog.rms_norm import add_rms_norm as add_rms_norm
+from gradsmith.catalog.rms_norm import rms_norm as rms_norm
 from gradsmith.catalog.softmax import log_softmax as log_softmax
 from gradsmith.catalog.softmax import logsumexp as logsumexp
 from gradsmith.catalog.softmax import softmax as softmax

@@ -8,8 +8,9 @@ from typing import Any
 from gradsmith.catalog.activations import geglu, gelu, silu, swiglu
 from gradsmith.catalog.cross_entropy import cross_entropy
 from gradsmith.catalog.exp import exp
+from gradsmith.catalog.layer_norm import add_layer_norm, layer_norm
 from gradsmith.catalog.linear import linear
-from gradsmith.catalog.norms import add_layer_norm, add_rms_norm, layer_norm, rms_norm
+from gradsmith.catalog.rms_norm import add_rms_norm, rms_norm
 from gradsmith.catalog.softmax import log_softmax, logsumexp, softmax
 
 CATALOG: Mapping[str, Callable[..., Any]] = {

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gradsmith.catalog.norms import layer_norm, rms_norm
+from gradsmith.catalog.layer_norm import layer_norm
+from gradsmith.catalog.rms_norm import rms_norm
 
 
 class LayerNorm(torch.nn.LayerNorm):
-    """`torch.nn.LayerNorm` on `gradsmith.catalog.norms.layer_norm`; constructor and state are inherited.
+    """`torch.nn.LayerNorm` on `gradsmith.catalog.layer_norm`; constructor and state are inherited.
 
     >>> norm = LayerNorm(20, bias=False)
     >>> norm(torch.randn(5, 20)).shape
@@ -22,7 +23,7 @@ class LayerNorm(torch.nn.LayerNorm):
 
 
 class RMSNorm(torch.nn.RMSNorm):
-    """`torch.nn.RMSNorm` on `gradsmith.catalog.norms.rms_norm`; constructor and state are inherited.
+    """`torch.nn.RMSNorm` on `gradsmith.catalog.rms_norm`; constructor and state are inherited.
 
     >>> norm = RMSNorm(20, elementwise_affine=False)
     >>> norm(torch.randn(5, 20)).shape
