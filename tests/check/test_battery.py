@@ -194,3 +194,24 @@ def test_compile_is_asked_for_by_name():
     report = check(StrideDependent, x(), only={"compile-wrong", "no-compile"})
     assert "compile-wrong" in report.codes or "no-compile" in report.codes
     assert check(Square, x(), only={"compile-wrong", "no-compile"}).codes == ()
+
+
+class DoubledInPlace(Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.mark_dirty(x)
+        return x.mul_(2)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return 2 * grad
+
+    @staticmethod
+    def jvp(ctx, tangent):
+        return tangent.mul_(2)
+
+
+def test_a_jvp_that_overwrites_its_tangent_is_held_against_the_tangent_it_was_given():
+    report = check(lambda x: DoubledInPlace.apply(x * 1), (torch.randn(3, dtype=torch.float64, requires_grad=True),))
+    assert report.of("error") == ()
+    assert "forward-mode" in [entry.check for entry in report.checked]

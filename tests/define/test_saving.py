@@ -143,3 +143,22 @@ def test_tensors_on_ctx_are_found_and_saved_as_they_should_be():
     assert len(saved_by(lambda: Fresh.apply(x))) == 2
     torch.testing.assert_close(torch.autograd.grad(out.sum(), x)[0], x.exp().detach())
     assert torch.autograd.gradgradcheck(Fresh.apply, (x,))
+
+
+def test_an_op_that_is_differentiable_once_keeps_nothing_to_compute_its_residuals_again():
+    def forward(x, shift):
+        return gs.keep((x + shift).exp(), slope=(x + shift).exp())
+
+    twice = gs.op(forward, x=lambda grad, slope: grad * slope)
+    once = gs.op(forward, x=lambda grad, slope: grad * slope, once=True)
+    shift = torch.tensor([1, 2, 3])
+    for op, kept in ((twice, True), (once, False)):
+        out = op(leaf(3) * 1, shift)
+        assert any(value is shift for value in _on_ctx(out.grad_fn)) is kept
+    (first,) = torch.autograd.grad(once(x := leaf(3), shift).sum(), x)
+    torch.testing.assert_close(first, (x + shift).exp().detach())
+
+
+def _on_ctx(node):
+    """The tensors that a node holds outside of its saved tensors."""
+    return [pointer[1].tensor for pointer in node.kept.pointers or () if hasattr(pointer[1], "tensor")]

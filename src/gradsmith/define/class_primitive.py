@@ -91,7 +91,7 @@ class ClassPrimitive(Primitive):
         found = dict.fromkeys(
             slot for slot in (*layout.saved, *layout.saved_forward, *layout.attribute_leaves) if isinstance(slot, Slot)
         )
-        if any(slot.kind == "residual" for slot in found):
+        if not self.once and any(slot.kind == "residual" for slot in found):
             present = {slot.index for slot in found if slot.kind == "argument"}
             rest = [Slot("rest", index) for index in range(len(self.argument_names)) if index not in present]
             found.update(dict.fromkeys(rest))

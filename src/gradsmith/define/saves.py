@@ -37,10 +37,10 @@ def wanted(formulas: Iterable[Formula], needed: Iterable[str]) -> list[Formula]:
     return [formula for formula in formulas if names.intersection(formula.targets)]
 
 
-def slots(formulas: Sequence[Formula], names: Names, count: int) -> tuple[Slot, ...]:
-    """What those formulas need, each once; with a residual among it, also the rest of the `count` arguments."""
+def slots(formulas: Sequence[Formula], names: Names, rest: int) -> tuple[Slot, ...]:
+    """What those formulas need, each once; with a residual among it, also the first `rest` arguments."""
     found = dict.fromkeys(slot for formula in formulas for need in formula.needs for slot in names.slots(need))
     if any(slot.kind == "residual" for slot in found):
         present = {slot.index for slot in found if slot.kind == "argument"}
-        found.update(dict.fromkeys(Slot("rest", index) for index in range(count) if index not in present))
+        found.update(dict.fromkeys(Slot("rest", index) for index in range(rest) if index not in present))
     return tuple(found)

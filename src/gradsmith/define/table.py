@@ -147,7 +147,7 @@ class TablePrimitive(Primitive):
         running = saves.wanted(self.table.formulas, needed) if formulas is None else formulas
         for formula in running:
             self._check_residuals(formula, layout)
-        slots = saves.slots(running, names, len(self.owner))
+        slots = saves.slots(running, names, 0 if self.once else len(self.owner))  # once: nothing is computed again
         first = len(self.owner) if formulas is not None else tree.size(layout.outputs)
         where = {slot: first + position for position, slot in enumerate(slots)}
         flags = {name: name in needed for name in self.table.signature.names}

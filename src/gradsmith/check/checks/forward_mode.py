@@ -73,8 +73,9 @@ def _tangents(subject: Subject, directions: dict[int, torch.Tensor]) -> list[tor
     _, given = fresh(subject.inputs, tuple(False for _ in subject.inputs))
     places = [i for i, out in enumerate(subject.base.outputs) if isinstance(out, torch.Tensor) and out.requires_grad]
     with seeded(), user_code("jvp"), forward_ad.dual_level():
-        duals = [
-            forward_ad.make_dual(value, directions[i]) if i in directions else value for i, value in enumerate(given)
+        duals = [  # of copies of the directions: the jvp of an argument that is written to overwrites its tangent
+            forward_ad.make_dual(value, directions[i].clone()) if i in directions else value
+            for i, value in enumerate(given)
         ]
         outputs = list(leaves(subject.case.function(*duals, **subject.case.kwargs)))
         unpacked = [forward_ad.unpack_dual(outputs[place]) for place in places]
