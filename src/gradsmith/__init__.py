@@ -3,6 +3,7 @@
 from gradsmith import catalog as catalog
 from gradsmith import nn as nn
 from gradsmith import surrogates as surrogates
+from gradsmith.catalog import attention as attention
 from gradsmith.catalog import cross_entropy as cross_entropy
 from gradsmith.catalog import exp as exp
 from gradsmith.catalog import linear as linear

@@ -4,6 +4,7 @@ from gradsmith.catalog.activations import geglu as geglu
 from gradsmith.catalog.activations import gelu as gelu
 from gradsmith.catalog.activations import silu as silu
 from gradsmith.catalog.activations import swiglu as swiglu
+from gradsmith.catalog.attention import attention as attention
 from gradsmith.catalog.cross_entropy import cross_entropy as cross_entropy
 from gradsmith.catalog.exp import exp as exp
 from gradsmith.catalog.layer_norm import add_layer_norm as add_layer_norm

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gradsmith.catalog.activations import geglu, gelu, silu, swiglu
+from gradsmith.catalog.attention import attention
 from gradsmith.catalog.cross_entropy import cross_entropy
 from gradsmith.catalog.exp import exp
 from gradsmith.catalog.layer_norm import add_layer_norm, layer_norm
@@ -16,6 +17,7 @@ from gradsmith.catalog.softmax import log_softmax, logsumexp, softmax
 CATALOG: Mapping[str, Callable[..., Any]] = {
     "exp": exp,
     "linear": linear,
+    "attention": attention,
     "cross_entropy": cross_entropy,
     "log_softmax": log_softmax,
     "logsumexp": logsumexp,
