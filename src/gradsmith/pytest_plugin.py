@@ -101,8 +101,9 @@ class _Plugin:
             terminalreporter.write_line(f"gradsmith: {problem}", yellow=True)
 
     def _check(self) -> list[Item]:
+        from gradsmith.cli.options import Options
         from gradsmith.cli.problem import Problem
-        from gradsmith.cli.work import Options, check_all, jobs_of
+        from gradsmith.cli.work import check_all, jobs_of
 
         given = self.settings
         options = Options(tuple(given.get("only", ())), tuple(given.get("skip", ())), given.get("budget"))
@@ -112,7 +113,8 @@ class _Plugin:
         except Problem as problem:
             raise pytest.UsageError(str(problem)) from problem
         strict = given.get("strict", False)
-        return [_item(self.accepted.apply(outcome), strict=strict) for _, outcome in check_all(jobs, options)]
+        outcomes = [step.outcome for step in check_all(jobs, options) if step.finished]
+        return [_item(self.accepted.apply(outcome), strict=strict) for outcome in outcomes]
 
     def _report(self, item: Item) -> None:
         """Show `item` as pytest shows a test; counts, summary, exit status and junitxml follow from that."""

@@ -189,10 +189,11 @@ def test_an_interruption_of_the_checks_keeps_what_was_found(gradsmith, write):
                 return 2 * x
             @staticmethod
             def backward(ctx, grad):
-                raise KeyboardInterrupt
+                os.kill(os.getppid(), signal.SIGINT)
+                time.sleep(10)
         Stop.apply(torch.full((3,), 0.7, requires_grad=True))
         """
-    write("a.py", "wrong", CALL_WRONG, stop)
+    write("a.py", "wrong", CALL_WRONG, "import os, signal, time", stop)
     result = gradsmith("check", "a.py")
     assert only_line(result) == "gradsmith: interrupted while checking a.py"
     assert "error[gradient-sign] in Wrong" in result.stdout

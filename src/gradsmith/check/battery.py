@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
-import inspect
+import math
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from gradsmith.check.case import Case
+from gradsmith.check.cases import cases_of
 from gradsmith.check.checks import CHECKS, CODES, Check
+from gradsmith.check.checks.crash import crash_of
 from gradsmith.check.finding import Finding, Skipped
-from gradsmith.check.findings import author_line, finding, severity_of
-from gradsmith.check.isolation import Raised, first_line, seeded
-from gradsmith.check.record import record
+from gradsmith.check.findings import author_line, severity_of
+from gradsmith.check.isolation import Raised, first_line
 from gradsmith.check.report_data import Checked, Report, merge
 from gradsmith.check.subject import Subject
+from gradsmith.check.watch import Spent, Stopped, Watch, active, watching
 
 
 def check(
@@ -91,126 +94,105 @@ def check_case(
     Raises:
         ValueError: a code in `only` or `skip` is unknown.
     """
-    wanted = _selected(only, skip)
-    deadline = None if budget is None else time.monotonic() + budget
-    chosen = {name: entry for name, entry in CHECKS.items() if wanted & set(entry.codes)}
-    try:
-        subject = Subject(case)
-    except Raised as raised:
-        failed = _failed(case, raised)
-        return Report(
-            findings=(failed,) if "crash" in wanted else (),
-            skipped=_all_skipped(case, chosen, "forward does not run on the inputs given"),
-            checked=(Checked(case.name, "crash", ("as given",)),),
-        )
-    findings: list[Finding] = []
-    skipped: list[Skipped] = []
-    checked: list[Checked] = []
-    for name, entry in chosen.items():
-        spent = deadline is not None and time.monotonic() >= deadline
-        reason = "budget spent" if spent else _unfit(subject, entry, only is not None)
-        if reason:
-            skipped.append(Skipped(case.name, name, reason))
-            continue
-        subject.variations, subject.refused = [], []
-        try:
-            findings += [found for found in entry.run(subject) if found.code in wanted]
-        except Raised as raised:
-            skipped.append(Skipped(case.name, name, f"the {raised}"))
-            continue
-        except Exception as error:  # The isolation boundary: one check that fails must not take the others with it.
-            failure = f"the check itself failed: {type(error).__name__}: {first_line(error)}"
-            skipped.append(Skipped(case.name, name, failure))
-            continue
-        checked.append(Checked(case.name, name, tuple(subject.variations) or (subject.label,)))
-        skipped += [Skipped(case.name, name, reason) for reason in dict.fromkeys(subject.refused)]
-    return merge([Report(tuple(findings), tuple(skipped), tuple(checked))])
+    asked = examine(case, only=only, skip=skip, budget=budget)
+    return merge([Report(), *(question.answer for question in asked if question.answer is not None)])
 
 
-def cases_of(
-    fn: Any,
-    inputs: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
+@dataclass(frozen=True)
+class Question:
+    """A check that is about to be asked and takes at most so many `seconds`; then the same with its `answer`."""
+
+    check: str
+    seconds: float
+    answer: Report | None = None
+
+
+FORWARD, BACKWARD = "forward", "backward"  # the questions before all checks: do they run on the inputs given?
+
+
+def examine(
+    case: Case,
     *,
-    reference: Callable[..., Any] | None = None,
-) -> list[Case]:
-    """The cases in `fn`: itself if it is a Function, else those it calls, else itself as a plain callable.
-
-    Raises:
-        Raised: calling `fn` raises before it applied any Function.
-        TypeError: `fn` is not callable.
-    """
-    function_class = function_class_of(fn)
-    if function_class is not None:
-        return [Case.of(function_class, inputs, kwargs, reference=reference)]
-    if not callable(fn):
-        raise TypeError(f"check takes a Function, a module or a callable, and got {type(fn).__name__}: {fn!r}")
-    with record() as recording:
-        failure: Raised | None = None
-        try:
-            with seeded(), torch.enable_grad():
-                fn(*_requiring(inputs), **kwargs)
-        except Exception as error:  # The isolation boundary: `fn` is anybody's code.
-            failure = Raised("call", error)
-    if recording.cases:
-        return _with_reference(recording.cases, reference)
-    if failure is not None:
-        raise failure
-    return [_plain_case(fn, inputs, kwargs, reference)]
+    only: Collection[str] | str | None = None,
+    skip: Collection[str] | str | None = None,
+    budget: float | None = None,
+    without: Collection[str] = (),
+) -> Iterator[Question]:
+    """`check_case` a question at a time, each announced before it is asked; those in `without` are left out."""
+    wanted = _selected(only, skip)
+    ends = math.inf if budget is None else time.monotonic() + budget
+    chosen = {name: entry for name, entry in chosen_checks(only, skip).items() if name not in without}
+    with nullcontext(active()) if active() else watching() as watch:
+        assert watch is not None
+        yield Question(FORWARD, watch.allow(ends, budget))
+        subject, answer = _at_the_point(case, chosen, wanted)
+        yield Question(FORWARD, 0.0, answer)
+        if subject is None:
+            return
+        yield Question(BACKWARD, watch.allow(ends, budget))
+        yield Question(BACKWARD, 0.0, _backward_once(subject, watch))
+        for name, entry in chosen.items():
+            yield Question(name, watch.allow(ends, entry.seconds))
+            spent = time.monotonic() >= ends
+            answer = _skipped(subject, name, "budget spent") if spent else _ask(subject, name, entry, wanted, only)
+            yield Question(name, 0.0, answer)
 
 
-def function_class_of(fn: Any) -> type[torch.autograd.Function] | None:
-    """The Function class that `fn` is, or is the `apply` of."""
-    owner = getattr(fn, "__self__", None) if inspect.ismethod(fn) and fn.__name__ == "apply" else fn
-    return owner if inspect.isclass(owner) and issubclass(owner, torch.autograd.Function) else None
+def chosen_checks(only: Collection[str] | str | None, skip: Collection[str] | str | None) -> dict[str, Check]:
+    """The checks that may answer one of the codes asked for."""
+    wanted = _selected(only, skip)
+    return {name: entry for name, entry in CHECKS.items() if wanted & set(entry.codes)}
 
 
-def _with_reference(cases: list[Case], reference: Callable[..., Any] | None) -> list[Case]:
-    """A `reference` belongs to the callable; it can be a Function's only where there is one."""
-    if reference is None:
-        return cases
-    if len({case.name for case in cases}) > 1:
-        names = ", ".join(dict.fromkeys(case.name for case in cases))
-        raise ValueError(
-            f"reference= is for one Function, and this callable applies several: {names}; check each alone"
-        )
-    return [dataclasses.replace(case, reference=reference) for case in cases]
-
-
-def _requiring(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The inputs, all floating ones requiring a gradient if none does."""
-    if any(isinstance(v, torch.Tensor) and v.requires_grad for v in inputs):
-        return inputs
-    return tuple(
-        v.detach().requires_grad_() if isinstance(v, torch.Tensor) and v.is_floating_point() else v for v in inputs
-    )
-
-
-def _plain_case(
-    fn: Callable[..., Any],
-    inputs: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    reference: Callable[..., Any] | None,
-) -> Case:
-    """A callable as its own case; a module's parameters become arguments beside its inputs."""
-    target = fn.forward if isinstance(fn, torch.nn.Module) else fn
+def _at_the_point(case: Case, chosen: Mapping[str, Check], wanted: Collection[str]) -> tuple[Subject | None, Report]:
+    """The subject, or None and why there is none."""
     try:
-        names = list(inspect.signature(target).parameters)[: len(inputs)]
-    except (TypeError, ValueError):
-        names = []
-    names += [f"argument {i}" for i in range(len(names), len(inputs))]
-    name = getattr(fn, "__qualname__", type(fn).__name__)
-    if not isinstance(fn, torch.nn.Module):
-        return Case(fn, inputs, dict(kwargs), name, tuple(names), reference)
-    parameters = dict(fn.named_parameters())
-    count = len(inputs)
+        return Subject(case), Report()
+    except Raised as raised:
+        why = "forward does not run on the inputs given"
+        skipped = tuple(Skipped(case.name, name, why) for name in chosen if name != "crash")
+        findings = (_failed(case, raised),) if "crash" in wanted else ()
+        return None, Report(findings, skipped, (Checked(case.name, "crash", ("as given",)),))
+    except (Spent, Stopped) as spent:
+        return None, Report(skipped=tuple(Skipped(case.name, name, str(spent)) for name in chosen))
 
-    def call(*values: Any, **keywords: Any) -> Any:
-        replaced = dict(zip(parameters, values[count:], strict=True))
-        return torch.func.functional_call(fn, replaced, values[:count], keywords)
 
-    values = tuple(parameter.detach().clone().requires_grad_() for parameter in parameters.values())
-    return Case(call, (*inputs, *values), dict(kwargs), type(fn).__name__, (*names, *parameters), reference)
+def _backward_once(subject: Subject, watch: Watch) -> Report:
+    """Run forward and backward: what that takes is the measure of how long a call may take later."""
+    start = time.monotonic()
+    try:
+        if subject.failure is None:
+            watch.settle(time.monotonic() - start)
+    except (Spent, Stopped) as spent:
+        return _skipped(subject, BACKWARD, str(spent))
+    return Report()
+
+
+def _ask(
+    subject: Subject, name: str, entry: Check, wanted: Collection[str], only: Collection[str] | str | None
+) -> Report:
+    """The answer of one check, and why it has none or not a whole one."""
+    subject.variations, subject.refused = [], []
+    findings: list[Finding] = []
+    try:
+        why = _unfit(subject, entry, only is not None)
+        for found in () if why else entry.run(subject):
+            findings += [found] if found.code in wanted else []
+    except Raised as raised:
+        why = f"the {raised}"
+    except (Spent, Stopped) as spent:
+        why = str(spent)
+    except Exception as error:  # The isolation boundary: one check that fails must not take the others with it.
+        why = f"the check itself failed: {type(error).__name__}: {first_line(error)}"
+    if why:
+        return _skipped(subject, name, why, findings)
+    checked = Checked(subject.case.name, name, tuple(subject.variations) or (subject.label,))
+    refused = tuple(Skipped(subject.case.name, name, reason) for reason in dict.fromkeys(subject.refused))
+    return Report(tuple(findings), refused, (checked,))
+
+
+def _skipped(subject: Subject, name: str, why: str, findings: Sequence[Finding] = ()) -> Report:
+    return Report(tuple(findings), (Skipped(subject.case.name, name, why),))
 
 
 def _selected(only: Collection[str] | str | None, skip: Collection[str] | str | None) -> set[str]:
@@ -251,24 +233,9 @@ def _unfit(subject: Subject, entry: Check, named: bool) -> str:
     return ""
 
 
-def _all_skipped(case: Case, chosen: Mapping[str, Check], reason: str) -> tuple[Skipped, ...]:
-    return tuple(Skipped(case.name, name, reason) for name in chosen if name != "crash")
-
-
 def _failed(case: Case, raised: Raised) -> Finding:
-    """The forward raises on what it was given."""
-    subject = Subject(case, tuple(case.inputs))
-    text = f"{type(raised.error).__name__}: {raised.error}"
-    return finding(
-        subject,
-        "crash",
-        None,
-        f"forward raises on the inputs given: {text.splitlines()[0]}",
-        evidence={"exception": text, "stage": raised.stage},
-        advice="call it on these inputs by itself; the exception is the author's own code's",
-        raised=raised,
-        where="forward",
-    )
+    """The forward raises on what it was given, or does not return."""
+    return crash_of(Subject(case, tuple(case.inputs)), raised)
 
 
 def _crash_of_call(fn: Any, raised: Raised) -> Finding:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+import signal
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
+
+from gradsmith.check.watch import Spent, Stopped, active
 
 SEED = 20_000
 
@@ -28,18 +31,29 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def user_code(stage: str) -> Iterator[None]:
-    """Turn whatever the checked code raises, `sys.exit` included, into `Raised`."""
+    """Turn whatever the checked code raises, `sys.exit` included, into `Raised`; so is not to return in time.
+
+    Raises:
+        Spent: the check has no time or memory left.
+    """
+    watch = active()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), nullcontext() if watch is None else watch.over(stage):
             warnings.simplefilter("ignore")
             yield
-    except Raised:
+    except (Raised, Spent, Stopped):
         raise
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # The isolation boundary: the code is anybody's and may raise anything.
+    except BaseException as error:  # The isolation boundary: the code is anybody's and may raise anything.
+        if isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            raise  # the user's; where the signal is ignored it can only be the code's own
+        if watch is not None and watch.settled and _out_of_memory(error):
+            raise Spent(f"the {stage} needs more memory than there is: {first_line(error)}") from error
         raise Raised(stage, error) from error
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    said = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "t allocate memory" in said
 
 
 @contextmanager

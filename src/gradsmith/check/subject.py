@@ -22,6 +22,7 @@ from gradsmith.check.isolation import SEED, seeded, user_code
 from gradsmith.check.isolation import Raised as Raised
 from gradsmith.check.tolerance import TOLERANCES, Tolerance
 from gradsmith.check.tree import is_float, leaves
+from gradsmith.check.watch import Overdue
 
 Result = TypeVar("Result")
 
@@ -89,7 +90,9 @@ class Subject:
             inputs = to_dtype(given, dtype)
             try:
                 outputs = self._outputs_at(inputs)
-            except Raised:
+            except Raised as raised:
+                if isinstance(raised.error, Overdue):
+                    raise  # it will not return in another precision, either
                 continue
             kept = [out for out in outputs if is_float(out)]
             if any(out.dtype not in (dtype, dtype.to_complex()) for out in kept):

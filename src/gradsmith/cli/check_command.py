@@ -12,10 +12,10 @@ from gradsmith.check.checks import CODES
 from gradsmith.check.codes import codes, unknown
 from gradsmith.cli import baseline, settings, target
 from gradsmith.cli.accept import Accepted
+from gradsmith.cli.options import Options
 from gradsmith.cli.output import FORMATS, write
 from gradsmith.cli.problem import Problem
 from gradsmith.cli.session import Session
-from gradsmith.cli.work import Options
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -67,6 +67,12 @@ def _codes(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
     metavar="SECONDS",
     help="For each Function and input.",
 )
+@click.option(
+    "--memory",
+    type=click.FloatRange(0, min_open=True),
+    metavar="GIB",
+    help="For each Function; most of what is free by default.",
+)
 @click.option("--limit", type=click.IntRange(1), default=3, show_default=True, help="Different inputs a Function.")
 @click.option("--seed", type=int, help="Seed torch, NumPy and random first (module:Name: 0 by default).")
 @click.option("--baseline", type=FILE, metavar="FILE", help="Accept the findings that stand there.")
@@ -103,7 +109,7 @@ def check(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> No
 
 def _session(ctx: click.Context, options: dict[str, Any]) -> Session:
     return Session(
-        Options(options["only"], options["skip"], options["budget"], options["jobs"]),
+        Options(options["only"], options["skip"], options["budget"], options["jobs"], options["memory"]),
         limit=options["limit"],
         seed=options["seed"],
         arguments=ctx.meta["arguments"],

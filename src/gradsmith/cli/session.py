@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from gradsmith.check.battery import cases_of
 from gradsmith.check.case import Case, copy_arguments, declaration
+from gradsmith.check.cases import cases_of
 from gradsmith.check.finding import Skipped
 from gradsmith.check.record import record
 from gradsmith.check.report import Outcome, Results
@@ -21,10 +21,12 @@ from gradsmith.check.subject import Raised
 from gradsmith.check.tree import is_float, tensors
 from gradsmith.cli import target
 from gradsmith.cli.accept import Accepted
+from gradsmith.cli.child import can_fork
+from gradsmith.cli.options import Options
 from gradsmith.cli.output import program_output, progress_bar
 from gradsmith.cli.problem import Interrupted, Problem, describe
 from gradsmith.cli.program import Program, never_called, process_restored, run
-from gradsmith.cli.work import Options, check_all, jobs_of
+from gradsmith.cli.work import check_all, jobs_of
 
 
 @dataclass
@@ -110,15 +112,19 @@ class Session:
 
     def _check_cases(self, cases: Sequence[Case]) -> None:
         jobs = jobs_of(cases)
+        if jobs and not can_fork():
+            self.say("this process cannot fork, so that a Function that kills it or hangs in C code ends the run")
         self.accepted.see(jobs)
         done: dict[int, Outcome] = {}
         try:
             with progress_bar() as progress:
                 names = [*(job.name for job in jobs), ""]
                 task = progress.add_task(names[0], total=len(jobs))
-                for position, outcome in check_all(jobs, self.options):
-                    done[position] = self.accepted.apply(outcome)
-                    progress.update(task, advance=1, description=names[len(done)])
+                finished = 0
+                for step in check_all(jobs, self.options):
+                    done[step.position] = self.accepted.apply(step.outcome)
+                    finished += step.finished
+                    progress.update(task, completed=finished, description=names[finished])
         finally:  # an interruption leaves what was found before it
             self.outcomes += [done[position] for position in sorted(done)]
 

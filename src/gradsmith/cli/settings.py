@@ -29,6 +29,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "skip": (list,),
     "strict": (bool,),
     "budget": (int, float),
+    "memory": (int, float),
     "limit": (int,),
     "jobs": (int,),
     "seed": (int,),

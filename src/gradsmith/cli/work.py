@@ -1,32 +1,29 @@
-"""Check cases, a Function at a time: in this process, or in as many forked ones as `-j` allows."""
+"""Check cases, a Function at a time or as many as `-j` allows, each behind a wall.
+
+The wall is a forked child for each case. One that dies or hangs costs the check that it was at; the next child goes on
+with the checks that are left. Where a process cannot fork, Functions are checked in it, and a call that does
+not return is stopped as far as Python can stop it.
+"""
 
 from __future__ import annotations
 
-import multiprocessing
 import multiprocessing.connection
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
-from gradsmith.check.battery import check_case
+from gradsmith.check.battery import BACKWARD, FORWARD, Question, chosen_checks, examine
 from gradsmith.check.case import Case
-from gradsmith.check.finding import Finding
+from gradsmith.check.finding import Skipped
 from gradsmith.check.report import Outcome
 from gradsmith.check.report_data import Report, merge
+from gradsmith.cli.child import Child, can_fork
+from gradsmith.cli.killed import report_of
+from gradsmith.cli.options import Options
 from gradsmith.cli.problem import Problem
 
-
-@dataclass(frozen=True)
-class Options:
-    """What the user asked of every check."""
-
-    only: tuple[str, ...] = ()
-    skip: tuple[str, ...] = ()
-    budget: float | None = None  # seconds a case
-    jobs: int = 1
+DEATHS = 3  # so many checks of one case may take their child with them
 
 
 @dataclass(frozen=True)
@@ -48,76 +45,105 @@ def jobs_of(cases: Iterable[Case]) -> list[Job]:
     return [Job(tuple(group)) for group in groups.values()]
 
 
-def check_job(job: Job, options: Options) -> Outcome:
-    """Check one Function."""
-    start = time.perf_counter()
-    reports = [
-        check_case(case, only=options.only or None, skip=options.skip or None, budget=options.budget)
-        for case in job.cases
-    ]
-    seconds = time.perf_counter() - start
-    return Outcome(job.name, merge(reports), seconds, len(job.cases), job.cases[0].location("forward"))
+@dataclass(frozen=True)
+class Progress:
+    """Where the job at `position` stands; an unfinished outcome says itself that it is."""
+
+    position: int
+    outcome: Outcome
+    finished: bool
 
 
-def check_all(jobs: Sequence[Job], options: Options) -> Iterator[tuple[int, Outcome]]:
-    """Check every Function; yields each with its position among `jobs`, in the order in which they are done."""
-    if options.jobs == 1:
-        for position, job in enumerate(jobs):
-            yield position, check_job(job, options)
-    else:
-        yield from _check_forked(jobs, options)
+def check_all(jobs: Sequence[Job], options: Options) -> Iterator[Progress]:
+    """Check every Function; tells after each check how its Function stands, so that an interruption loses nothing.
 
-
-def _check_forked(jobs: Sequence[Job], options: Options) -> Iterator[tuple[int, Outcome]]:
-    """A forked child a Function: cases hold classes of `__main__` and closures, which cannot be pickled."""
-    if "fork" not in multiprocessing.get_all_start_methods():
-        raise Problem("-j needs a system that can fork; leave it out")
-    if torch.cuda.is_initialized():
-        raise Problem("-j cannot be used once a program has used CUDA, which does not survive a fork; leave it out")
-    context = multiprocessing.get_context("fork")
-    waiting = list(reversed(list(enumerate(jobs))))
-    running: dict[Any, tuple[int, Any, Job]] = {}
+    Raises:
+        Problem: several are to be checked at a time, and this process cannot fork.
+    """
+    walled = can_fork()
+    if options.jobs > 1 and not walled:
+        raise Problem(
+            "-j needs a process that can fork, which macOS, Windows and the use of CUDA prevent; leave it out"
+        )
+    waiting = [_Running(position, job, options, walled) for position, job in reversed(list(enumerate(jobs)))]
+    running: list[_Running] = []
     try:
         while waiting or running:
-            while waiting and len(running) < options.jobs:
-                position, job = waiting.pop()
-                receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=_child, args=(sender, job, options), daemon=True)
-                process.start()
-                sender.close()
-                running[receiver] = position, process, job
-            for ready in multiprocessing.connection.wait(list(running)):
-                position, process, job = running.pop(ready)
-                yield position, _received(ready, process, job)
+            while waiting and len(running) < (options.jobs if walled else 1):
+                running.append(waiting.pop())
+            for one in _ready(running):
+                yield one.advance()
+            running = [one for one in running if not one.finished]
     finally:
-        for _, process, _ in running.values():
-            process.kill()
+        for one in running:
+            one.steps.close()
 
 
-def _child(sender: Any, job: Job, options: Options) -> None:
-    torch.set_num_threads(1)  # the parent's threads did not come along in the fork
-    sender.send(check_job(job, options))
+def _ready(running: Sequence[_Running]) -> list[_Running]:
+    """Those that can go on: with something to hear, or nothing to wait for any longer."""
+    awaited = {one.child.channel: one for one in running if one.child is not None}
+    if len(awaited) < len(running):
+        return [one for one in running if one.child is None]
+    left = min(one.child.ends for one in awaited.values() if one.child is not None) - time.monotonic()
+    heard = multiprocessing.connection.wait(list(awaited), max(0.0, left))
+    now = time.monotonic()
+    return [one for channel, one in awaited.items() if channel in heard or (one.child and one.child.ends <= now)]
 
 
-def _received(receiver: Any, process: Any, job: Job) -> Outcome:
-    try:
-        outcome: Outcome = receiver.recv()
-    except EOFError:  # it died without an answer
-        process.join()
-        return Outcome(job.name, Report((_died(job, process.exitcode),)), 0.0, len(job.cases))
-    process.join()
-    return outcome
+class _Running:
+    """A job that is being checked, and what is known of it so far."""
 
+    def __init__(self, position: int, job: Job, options: Options, walled: bool) -> None:
+        self.position, self.job, self.options = position, job, options
+        self.reports = [Report()]
+        self.child: Child | None = None  # what it waits for
+        self.finished = False
+        self.start = time.perf_counter()
+        self.steps = self._steps(self._walled if walled else self._here)
 
-def _died(job: Job, exitcode: int) -> Finding:
-    how = f"was killed by signal {-exitcode}" if exitcode < 0 else f"ended with status {exitcode}"
-    return Finding(
-        code="crash",
-        severity="error",
-        function=job.name,
-        argument=None,
-        message=f"checking {job.name} ended the process: it {how}",
-        evidence={"exit status": exitcode},
-        advice="run with -j 1 under a debugger, or call the forward and backward alone on the same inputs",
-        location=job.cases[0].location("backward"),
-    )
+    def advance(self) -> Progress:
+        """Go on until there is something to wait for."""
+        self.finished = next(self.steps, True)
+        seconds, cases = time.perf_counter() - self.start, self.job.cases
+        left = [] if self.finished else [Report(skipped=(Skipped(self.job.name, "what was left", "interrupted"),))]
+        location = cases[0].location("forward")
+        outcome = Outcome(self.job.name, merge([*self.reports, *left]), seconds, len(cases), location)
+        return Progress(self.position, outcome, self.finished)
+
+    def _steps(self, check: Callable[[Case], Iterator[bool]]) -> Generator[bool, None, None]:
+        for case in self.job.cases:
+            yield from check(case)
+
+    def _here(self, case: Case) -> Iterator[bool]:
+        options = self.options
+        for said in examine(case, only=options.only or None, skip=options.skip or None, budget=options.budget):
+            self._take(said)
+            yield False
+
+    def _walled(self, case: Case) -> Iterator[bool]:
+        answered: set[str] = set()
+        asked = FORWARD
+        for _ in range(DEATHS):
+            self.child = Child(case, self.options, answered)
+            try:
+                yield False
+                while (said := self.child.hear()) is not None:
+                    asked = said.check
+                    self._take(said)
+                    answered |= {asked} if said.answer is not None else set()
+                    yield False
+                return
+            except EOFError:
+                self.reports.append(report_of(case, asked, self.child.death()))
+                answered.add(asked)
+            finally:
+                self.child.kill()
+                self.child = None
+            if asked in (FORWARD, BACKWARD):
+                break
+        why = "not asked: the checks before took their process with them"
+        left = chosen_checks(self.options.only or None, self.options.skip or None).keys() - answered
+        self.reports.append(Report(skipped=tuple(Skipped(case.name, check, why) for check in sorted(left))))
+
+    def _take(self, said: Question) -> None:
+        self.reports += [said.answer] if said.answer is not None else []

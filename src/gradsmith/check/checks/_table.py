@@ -42,6 +42,7 @@ class Check:
     needs: Needs = "backward"
     compares: bool = True  # one call with another: only where forward and backward repeat themselves
     on_request: bool = False  # costs seconds: asked only where one of its codes is named in `only`
+    seconds: float | None = None  # how long it may take where the usual time will not do
 
 
 CHECKS: dict[str, Check] = {
@@ -63,7 +64,7 @@ CHECKS: dict[str, Check] = {
     "precision": Check(precision.CODES, precision.check),
     "forward-mode": Check(forward_mode.CODES, forward_mode.check),
     "vmap": Check(batching.CODES, batching.check),
-    "compile": Check(compiled.CODES, compiled.check, on_request=True),
+    "compile": Check(compiled.CODES, compiled.check, on_request=True, seconds=600.0),
 }
 
 CODES: tuple[str, ...] = tuple(dict.fromkeys(code for check in CHECKS.values() for code in check.codes))

@@ -11,23 +11,35 @@ from collections.abc import Iterator
 from gradsmith.check.checks.returned import explains_failure
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
+from gradsmith.check.isolation import Raised
 from gradsmith.check.subject import Subject
+from gradsmith.check.watch import Overdue
 
 CODES = ("crash",)
 
 
 def check(subject: Subject) -> Iterator[Finding]:
     failure = subject.failure
-    if failure is None or explains_failure(subject):
-        return
+    if failure is not None and not explains_failure(subject):
+        yield crash_of(subject, failure)
+
+
+def crash_of(subject: Subject, failure: Raised) -> Finding:
+    """What is said of a call on the inputs given that raises or does not return."""
     text = f"{type(failure.error).__name__}: {failure.error}"
-    yield finding(
+    late = isinstance(failure.error, Overdue)
+    return finding(
         subject,
         "crash",
         None,
-        f"{failure.stage} raises on the inputs given: {text.splitlines()[0]}",
+        f"{failure.stage} hangs on the inputs given: {failure.error}"
+        if late
+        else f"{failure.stage} raises on the inputs given: {text.splitlines()[0]}",
         evidence={"exception": text, "stage": failure.stage},
-        advice=f"run the {failure.stage} on these inputs by itself; the exception is the author's own code's",
+        advice="see the line where it was stopped; if it is only slow, give it smaller inputs or a larger budget"
+        if late
+        else f"run the {failure.stage} on these inputs by itself; the exception is the author's own code's",
         raised=failure,
         where="forward" if failure.stage == "forward" else "backward",
+        show="print({call})" if failure.stage == "forward" else None,
     )
