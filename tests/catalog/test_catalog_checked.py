@@ -12,6 +12,11 @@ def double(*shape, needs=True):
     return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_(needs)
 
 
+def share(*shape, needs=True):
+    """Numbers between 0 and 1."""
+    return double(*shape).detach().sigmoid().requires_grad_(needs)
+
+
 TARGETS = torch.tensor([0, 2, 1, -100])
 
 CASES = {
@@ -30,6 +35,32 @@ CASES = {
         ((double(4, 3), double(4, 3).detach().softmax(1).requires_grad_()), {"label_smoothing": 0.2}),
         ((double(3), torch.tensor(1)), {}),
         ((double(2, 3, 4), torch.tensor([[0, 1, 2, 0], [2, 2, 1, 0]])), {}),
+    ],
+    "huber_loss": [
+        ((double(3, 4), share(3, 4)), {}),
+        ((double(3, 4), share(3, 4)), {"reduction": "none", "delta": 0.5, "weight": share(4)}),
+        ((double(3, 4), share(3, 4, needs=False)), {"reduction": "sum", "weight": share(3, 1, needs=False)}),
+    ],
+    "smooth_l1_loss": [
+        ((double(3, 4), share(3, 4)), {}),
+        ((double(3, 4), share(3, 4)), {"reduction": "none", "beta": 0.5}),
+        ((double(3, 4), share(3, 4, needs=False)), {"reduction": "sum", "beta": 0}),
+    ],
+    "binary_cross_entropy_with_logits": [
+        ((double(3, 4), share(3, 4)), {}),
+        ((double(3, 4), share(3, 4), share(4)), {"reduction": "none", "pos_weight": share(3, 1)}),
+        ((double(3, 4), share(3, 4, needs=False), share(4, needs=False)), {"reduction": "sum"}),
+    ],
+    "focal_loss": [
+        ((double(3, 4), share(3, 4)), {}),
+        ((double(3, 4), share(3, 4, needs=False).detach().round()), {"reduction": "mean", "alpha": -1, "gamma": 0.5}),
+        ((double(3, 4), share(3, 4)), {"reduction": "sum", "gamma": 0.0}),
+    ],
+    "kl_div": [
+        ((double(3, 4), share(3, 4)), {}),
+        ((double(3, 4), share(3, 4, needs=False)), {"reduction": "batchmean"}),
+        ((double(3, 4), double(4)), {"reduction": "sum", "log_target": True}),
+        ((double(3, 4), share(3, 4)), {"reduction": "none"}),
     ],
 }
 

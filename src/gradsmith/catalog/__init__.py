@@ -5,8 +5,13 @@ from gradsmith.catalog.activations import gelu as gelu
 from gradsmith.catalog.activations import silu as silu
 from gradsmith.catalog.activations import swiglu as swiglu
 from gradsmith.catalog.attention import attention as attention
+from gradsmith.catalog.binary_cross_entropy import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
+from gradsmith.catalog.binary_cross_entropy import focal_loss as focal_loss
 from gradsmith.catalog.cross_entropy import cross_entropy as cross_entropy
 from gradsmith.catalog.exp import exp as exp
+from gradsmith.catalog.huber import huber_loss as huber_loss
+from gradsmith.catalog.huber import smooth_l1_loss as smooth_l1_loss
+from gradsmith.catalog.kl_div import kl_div as kl_div
 from gradsmith.catalog.layer_norm import add_layer_norm as add_layer_norm
 from gradsmith.catalog.layer_norm import layer_norm as layer_norm
 from gradsmith.catalog.linear import linear as linear

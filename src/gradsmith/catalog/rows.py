@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -30,6 +30,25 @@ def pieces(rows: int, columns: int) -> Iterator[slice]:
     step = max(_FEWEST_ROWS, _PIECE // max(1, columns))
     for start in range(0, rows, step):
         yield slice(start, min(rows, start + step))
+
+
+def blocks(shape: Sequence[int], times: int = 1) -> Iterator[tuple[int | slice, ...]]:
+    """Indices that take a tensor of this shape apart, each about as large as a cache; an element stands for `times`.
+
+    They are for tensors of any strides, expanded ones too: no dimension is merged with another.
+    """
+    if torch.Size(shape).numel() * times <= _PIECE:
+        yield ()
+        return
+    inner = torch.Size(shape[1:]).numel() * times
+    if inner > _PIECE:
+        for index in range(shape[0]):
+            for rest in blocks(shape[1:], times):
+                yield (index, *rest)
+    else:
+        step = _PIECE // inner
+        for start in range(0, shape[0], step):
+            yield (slice(start, start + step),)
 
 
 def as_rows(tensor: Tensor, columns: int) -> Tensor:

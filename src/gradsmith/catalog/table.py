@@ -7,8 +7,11 @@ from typing import Any
 
 from gradsmith.catalog.activations import geglu, gelu, silu, swiglu
 from gradsmith.catalog.attention import attention
+from gradsmith.catalog.binary_cross_entropy import binary_cross_entropy_with_logits, focal_loss
 from gradsmith.catalog.cross_entropy import cross_entropy
 from gradsmith.catalog.exp import exp
+from gradsmith.catalog.huber import huber_loss, smooth_l1_loss
+from gradsmith.catalog.kl_div import kl_div
 from gradsmith.catalog.layer_norm import add_layer_norm, layer_norm
 from gradsmith.catalog.linear import linear
 from gradsmith.catalog.rms_norm import add_rms_norm, rms_norm
@@ -19,6 +22,11 @@ CATALOG: Mapping[str, Callable[..., Any]] = {
     "linear": linear,
     "attention": attention,
     "cross_entropy": cross_entropy,
+    "huber_loss": huber_loss,
+    "smooth_l1_loss": smooth_l1_loss,
+    "binary_cross_entropy_with_logits": binary_cross_entropy_with_logits,
+    "focal_loss": focal_loss,
+    "kl_div": kl_div,
     "log_softmax": log_softmax,
     "logsumexp": logsumexp,
     "softmax": softmax,

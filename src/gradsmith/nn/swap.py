@@ -15,7 +15,7 @@ from gradsmith.define.errors import GradsmithError
 from gradsmith.nn.dropout import Dropout
 from gradsmith.nn.embedding import Embedding
 from gradsmith.nn.linear import Linear
-from gradsmith.nn.loss import CrossEntropyLoss
+from gradsmith.nn.loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, KLDivLoss, SmoothL1Loss
 from gradsmith.nn.norm import LayerNorm, RMSNorm
 
 # Each is a subclass of the one that it replaces, and adds no state: a module changes over by changing its class.
@@ -26,6 +26,10 @@ REPLACEMENTS: Mapping[type[Module], type[Module]] = {
     torch.nn.RMSNorm: RMSNorm,
     torch.nn.Dropout: Dropout,
     torch.nn.CrossEntropyLoss: CrossEntropyLoss,
+    torch.nn.HuberLoss: HuberLoss,
+    torch.nn.SmoothL1Loss: SmoothL1Loss,
+    torch.nn.BCEWithLogitsLoss: BCEWithLogitsLoss,
+    torch.nn.KLDivLoss: KLDivLoss,
 }
 
 
