@@ -23,6 +23,10 @@ def _always() -> bool:
 functorch_active: Callable[[], bool] = getattr(torch._C, "_are_functorch_transforms_active", _always)
 
 
+# Whether autocast is on for any device. Missing: it may be, so every call asks for its own device.
+autocast_anywhere: Callable[[], bool] = getattr(torch._C, "_is_any_autocast_enabled", _always)
+
+
 def forward_ad_active() -> bool:
     """Whether a forward-mode level is open. Missing: tensors are kept for forward mode at every call."""
     return getattr(forward_ad, "_current_level", 0) >= 0

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from gradsmith.define import tree
+from gradsmith.define._private import functorch_active
 from gradsmith.define.function import Functions
 from gradsmith.define.origin import Origin
 from gradsmith.define.table import TablePrimitive
@@ -19,13 +20,18 @@ class Form:
     def __init__(self, primitive: TablePrimitive, origin: Callable[[TablePrimitive], Origin]) -> None:
         self.primitive = primitive
         self.functions = Functions(primitive, origin(primitive))
-        call = self.functions.call
+        self.call = self._quick_call(self.functions)
+
+    @staticmethod
+    def _quick_call(functions: Functions) -> Callable[..., Any]:
+        """One function for the whole way to `apply`, since each frame on it counts at every call of every op."""
+        call, apply, indirect = functions.call, functions.apply, functions.indirect
 
         def flat_call(*args: Any) -> Any:
-            result = call(*args)
+            result = call(*args) if indirect or functorch_active() else apply(*args)
             return result if type(result) is Tensor else nested(result)
 
-        self.call = flat_call
+        return flat_call
 
 
 def nested(result: Any) -> Any:

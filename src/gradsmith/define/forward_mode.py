@@ -31,17 +31,17 @@ def push(primitive: Primitive, ctx: Any, tangents: Sequence[Any]) -> list[Any]:
     kept = ctx.kept_forward
     tangents = tangents[: len(primitive.argument_names)]
     tensors = ctx.saved_tensors
-    with forward_ad_enabled(), precision.replay(kept.autocast):
+    with forward_ad_enabled(), precision.replay(kept.autocast, [*tangents, *tensors]):
         path = _primal(tensors[-1]) if kept.anchored else None
         primals = [_primal(value) for value in kept.values(tensors)]
         known = dict(zip(kept.plan.slots, primals, strict=True))
         known.update({Slot("rest", slot.index): known[slot] for slot in kept.plan.slots if slot.kind == "argument"})
-        plan = primitive.jvp_plan(tuple(tangent is not None for tangent in tangents), kept.layout)
+        plan = primitive.jvp_plan(tuple(tangent is not None for tangent in tangents), kept.plan.layout)
         values: Values = [known[slot] for slot in plan.slots]
         if primitive.once:
             outs = primitive.jvp(plan, values, tangents, kept.metas, kept.out_metas)
             return only_once(primitive, outs, [*tangents, *values, path])
-        if kept.layout.residuals:
+        if kept.plan.layout.residuals:
             values = connect.residuals(primitive, plan, values, path)
         return primitive.jvp(plan, values, tangents, kept.metas, kept.out_metas)
 

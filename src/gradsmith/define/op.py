@@ -73,7 +73,7 @@ class Op(Generic[P, R]):
         for target, function in formulas.items():
             self._add((target,), function)
         self._graph_call = in_graph(
-            lambda *values: self._call(*[None if isinstance(v, str) and v == _NONE else v for v in values])
+            lambda *values: self._call([None if isinstance(v, str) and v == _NONE else v for v in values])
         )
         self._arity = self._signature.positional if self._signature.positional == len(self._signature.names) else -1
         self._rebuild()
@@ -172,9 +172,9 @@ class Op(Generic[P, R]):
             values = self._signature.bind(args, kwargs)
         if torch.compiler.is_compiling() and self._identity:  # reading it makes a graph valid for this very op only
             return self._graph_call(*[_NONE if value is None else value for value in values])  # type: ignore[no-any-return, no-untyped-call]
-        return self._call(*values)  # type: ignore[no-any-return]
+        return self._call(values)  # type: ignore[no-any-return]
 
-    def _call(self, *values: Any) -> Any:
+    def _call(self, values: Sequence[Any]) -> Any:
         for value in values:
             if type(value) not in tree.PLAIN and tree.is_container(value):
                 form, values = self._take_apart(values)

@@ -112,7 +112,7 @@ class Opaque:
 
         def backward(ctx: Any, *upstream: Any) -> Any:
             assert self._primitive is not None
-            grads = pull(self._primitive, ctx, upstream)
+            grads = pull(self._primitive, ctx, ctx.kept, upstream)
             return grads[0] if len(grads) == 1 else grads
 
         self.operator.register_autograd(backward, setup_context=setup_context)

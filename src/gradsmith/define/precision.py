@@ -10,10 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from gradsmith.define._private import autocast_anywhere
 from gradsmith.define.primitive import is_differentiable
 
 Cast = Literal["inputs", "float32"] | None
-State = tuple[str, torch.dtype | None] | None  # device type, and the dtype that autocast was casting to
+State = tuple[str, torch.dtype] | None  # device type, and the dtype that autocast casts to; None where it is off
 
 _AS_IT_IS: AbstractContextManager[None] = nullcontext()
 
@@ -24,43 +25,33 @@ def _available(device_type: str) -> bool:
 
 
 def current(tensors: Sequence[Any]) -> State:
-    """The autocast state that holds for the device of the first tensor; None where there is no autocast."""
+    """The autocast state that holds for the device of the first tensor."""
+    if not autocast_anywhere():
+        return None
+    kind = _device_type(tensors)
+    if kind is None or not torch.is_autocast_enabled(kind):
+        return None
+    return kind, torch.get_autocast_dtype(kind)
+
+
+def _device_type(tensors: Sequence[Any]) -> str | None:
+    """The device of the first tensor, if it has autocast."""
     for tensor in tensors:
         if isinstance(tensor, Tensor):
-            return of_tensor(tensor)
+            kind = tensor.device.type
+            return kind if _available(kind) else None
     return None
 
 
-def of_tensor(tensor: Tensor) -> State:
-    """The autocast state that holds for the device of the tensor."""
-    kind = "cpu" if tensor.is_cpu else tensor.device.type
-    if not _available(kind):
-        return None
-    return (kind, torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else _off(kind)
-
-
-@cache
-def _off(kind: str) -> State:
-    return kind, None
-
-
-def holds(state: State) -> bool:
-    """Whether `state` is the state now."""
-    if state is None:
-        return True
-    kind, dtype = state
-    if torch.is_autocast_enabled(kind):
-        return dtype == torch.get_autocast_dtype(kind)
-    return dtype is None
-
-
-def replay(state: State) -> AbstractContextManager[Any]:
-    """A context in which `state` holds again."""
-    if holds(state):
+def replay(state: State, tensors: Sequence[Any]) -> AbstractContextManager[Any]:
+    """A context in which `state` holds again for the device of the tensors."""
+    now = current(tensors)
+    if now == state:
         return _AS_IT_IS
-    assert state is not None
-    kind, dtype = state
-    return torch.autocast(kind, enabled=False) if dtype is None else torch.autocast(kind, dtype=dtype)
+    if state is None:
+        assert now is not None
+        return torch.autocast(now[0], enabled=False)
+    return torch.autocast(state[0], dtype=state[1])
 
 
 def cast_arguments(cast: Cast, args: Sequence[Any]) -> tuple[Sequence[Any], AbstractContextManager[Any]]:
@@ -69,7 +60,7 @@ def cast_arguments(cast: Cast, args: Sequence[Any]) -> tuple[Sequence[Any], Abst
     The casts are differentiable, so each gradient arrives in the dtype of the argument that the caller passed.
     """
     state = current(args)
-    if cast is None or state is None or state[1] is None:
+    if cast is None or state is None:
         return args, _AS_IT_IS
     kind, dtype = state
     target = torch.float32 if cast == "float32" else dtype

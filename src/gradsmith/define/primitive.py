@@ -84,13 +84,14 @@ class Plan:
     layout: Layout
     slots: tuple[Slot, ...]
     program: Any = None  # how the primitive that made the plan goes from values to gradients
-    direct: tuple[tuple[bool, int], ...] | None = (
-        None  # (is output, index) of each slot where all are arguments or outputs
-    )
+    wanted: tuple[int, ...] = field(init=False)  # the arguments whose gradient matters
+    direct: tuple[tuple[bool, int], ...] | None = field(init=False)  # (is output, index) of each slot, if all are
 
     def __post_init__(self) -> None:
-        if all(slot.kind in ("argument", "output") for slot in self.slots):
-            object.__setattr__(self, "direct", tuple((s.kind == "output", s.index) for s in self.slots))
+        kinds = {slot.kind for slot in self.slots}
+        direct = tuple((slot.kind == "output", slot.index) for slot in self.slots)
+        object.__setattr__(self, "wanted", tuple(index for index, need in enumerate(self.needs) if need))
+        object.__setattr__(self, "direct", direct if kinds <= {"argument", "output"} else None)
 
 
 class Unsaved:

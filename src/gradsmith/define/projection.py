@@ -19,12 +19,7 @@ def project(op: str, argument: str, grad: Any, meta: Meta, upstream: Sequence[An
     to that shape, is summed over the repeated dimensions. A floating-point dtype is cast, and the imaginary part of
     the gradient of a real argument is dropped, as the engine does. Anything else is an error of the formula.
     """
-    if (
-        isinstance(grad, Tensor)
-        and grad.shape == meta.shape
-        and grad.dtype == meta.dtype
-        and grad.device == meta.device
-    ):
+    if isinstance(grad, Tensor) and (grad.shape, grad.dtype, grad.device) == meta:
         return grad
     where = f"op {op}: the formula for `{argument}` returned"
     if not isinstance(grad, Tensor):

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from gradsmith.define import precision
+from gradsmith.define._private import autocast_anywhere
 from gradsmith.define.primitive import (
     SIMPLE,
     Held,
-    Layout,
     Meta,
     Needs,
     Plan,
@@ -30,7 +30,6 @@ class Saved(NamedTuple):
     """What a call leaves on ctx besides its saved tensors. Holds no tensor."""
 
     plan: Plan
-    layout: Layout
     pointers: list[Any] | None  # per slot: (True, index of the saved tensor) or (False, value); None: all in order
     metas: list[Meta | None]
     out_metas: list[Meta | None] | None
@@ -70,10 +69,14 @@ def remember_one(ctx: Any, primitive: Primitive, args: Values, out: Tensor, need
     tensors, pointers = _direct(plan, args, (out,))
     if tensors is None:
         tensors, pointers = _pointers(primitive, plan, args, taken_apart(out))
-    metas = [new_meta((a.shape, a.dtype, a.device)) if need else None for a, need in zip(args, needs, strict=False)]
+    metas: list[Meta | None] = [None] * len(needs)
+    for index in plan.wanted:
+        arg = args[index]
+        metas[index] = new_meta((arg.shape, arg.dtype, arg.device))
+    autocast = precision.current((out,)) if autocast_anywhere() else None
     anchored = len(args) > len(needs)
     ctx.set_materialize_grads(False)
-    ctx.kept = _new_saved((plan, SIMPLE, pointers, metas, None, precision.of_tensor(out), anchored))
+    ctx.kept = _new_saved((plan, pointers, metas, None, autocast, anchored))
     if anchored:
         tensors.append(args[-1])
     ctx.save_for_backward(*tensors)
@@ -92,7 +95,7 @@ def _collect(
     metas = [Meta.of(arg) if need else None for arg, need in zip(args, plan.needs, strict=False)]
     out_metas = [Meta.of(out) for out in outputs] if for_forward or len(outputs) > 1 else None
     anchored = len(args) > len(plan.needs)
-    return tensors, Saved(plan, returned.layout, pointers, metas, out_metas, precision.current(outputs), anchored)
+    return tensors, Saved(plan, pointers, metas, out_metas, precision.current(outputs), anchored)
 
 
 def _direct(plan: Plan, args: Values, outputs: Values) -> tuple[list[Any] | None, None]:
@@ -102,11 +105,8 @@ def _direct(plan: Plan, args: Values, outputs: Values) -> tuple[list[Any] | None
     tensors: list[Any] = []
     for is_output, index in plan.direct:
         value = outputs[index] if is_output else args[index]
-        if not isinstance(value, Tensor):
+        if not isinstance(value, Tensor) or (tensors and any(other is value for other in tensors)):
             return None, None
-        for other in tensors:
-            if other is value:
-                return None, None
         tensors.append(value)
     return tensors, None
 

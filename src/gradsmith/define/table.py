@@ -82,11 +82,12 @@ class TablePrimitive(Primitive):
         return set(self.table.signature.names) - covered
 
     def forward(self, args: Values, needs: Needs | None) -> Tensor | Returned:
+        table = self.table
         if self.plain_call:
-            result: Any = self.table.forward(*args)
+            result: Any = table.forward(*args)
         else:
-            result = self.table.signature.call(self.table.forward, self.arguments(args))
-        if isinstance(result, Tensor) and not self.table.words.outputs:
+            result = table.signature.call(table.forward, self.arguments(args))
+        if isinstance(result, Tensor) and not table.words.outputs:
             return _fresh(result, args)  # type: ignore[no-any-return]
         return self.take_apart(result, args)
 
