@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gradsmith import native
-from gradsmith.catalog import rows
+from gradsmith.catalog import cross_entropy_fused, rows, softmax_loss
 from gradsmith.native import dispatch
 
 
@@ -17,11 +17,18 @@ def _reproducible():
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(params=["torch ops", "native"])
-def backend(request, monkeypatch):
-    """Both back ends, each taken at any size and in pieces of a few rows."""
+@pytest.fixture
+def at_any_size(monkeypatch):
+    """Few elements are treated as many are: in pieces of a few rows, and with the gradient in the forward."""
     monkeypatch.setattr(rows, "_PIECE", 64)
     monkeypatch.setattr(rows, "_FEWEST_ROWS", 3)
+    monkeypatch.setattr(softmax_loss, "_AT_ONCE", 64)
+    monkeypatch.setattr(cross_entropy_fused, "SMALLEST", 0)
+
+
+@pytest.fixture(params=["torch ops", "native"])
+def backend(request, monkeypatch, at_any_size):
+    """Both back ends, each taken at any size."""
     if request.param == "torch ops":
         with native.disabled():
             yield request.param

@@ -17,10 +17,21 @@ flash_attention_backward: Callable[..., Any] | None = getattr(
 )
 
 
-def is_view(tensor: torch.Tensor) -> bool:
-    """Whether autograd takes the tensor for a view of another. Missing: every tensor is taken for one."""
-    ask: Callable[[], bool] | None = getattr(tensor, "_is_view", None)
-    return ask is None or ask()
+def base(tensor: torch.Tensor) -> torch.Tensor | None:
+    """What the tensor is a view of. Missing: None."""
+    found: torch.Tensor | None = getattr(tensor, "_base", None)
+    return found
+
+
+def use_count(tensor: torch.Tensor) -> int:
+    """How many hold the tensor; all of Python counts as one. Missing: 1."""
+    count: Callable[[], int] | None = getattr(tensor, "_use_count", None)
+    return 1 if count is None else count()
+
+
+def saved_result(node: Any) -> torch.Tensor | None:
+    """The output of its operation that a node of the graph keeps for its backward. Missing: None."""
+    return getattr(node, "_saved_result", None)
 
 
 # The gradients of softmax and log_softmax, in one pass. Missing: None, and the formula is written out.

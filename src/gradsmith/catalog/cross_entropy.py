@@ -6,10 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gradsmith.define.op import op
+from gradsmith.catalog.cross_entropy_fused import are_rows, fused, is_large, is_overwritable, is_worth_it
+from gradsmith.catalog.rows import watched
+from gradsmith.catalog.softmax_loss import losses_and_gradient, reduced, row_losses, row_scale
+from gradsmith.catalog.softmax_step import Loss
+from gradsmith.define.op import Op
 
 
-@op
 def cross_entropy(
     logits: Tensor,
     targets: Tensor,
@@ -17,6 +20,7 @@ def cross_entropy(
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
+    inplace: bool = False,
 ) -> Tensor:
     """The loss of classification, with the results of `torch.nn.functional.cross_entropy`.
 
@@ -41,27 +45,58 @@ def cross_entropy(
         ignore_index: rows with this target count nothing; for class indices only.
         reduction: "none", "sum" or "mean".
         label_smoothing: from 0 to 1.
+        inplace: write the gradient over logits (N, C), which then hold it in place of their values, so that it needs no
+            memory. They are spent by that: a gradient through what they hold afterwards is an error, and so it is where
+            another operation needs them for its backward. Under torch.func, forward mode and torch.compile, and where
+            no gradient is asked for, nothing is overwritten.
 
     Returns:
         A scalar, or with reduction="none" one loss per row. "mean" over no rows is NaN with the gradient 0, as torch.
 
-    Saves: logits, targets and weight, and no intermediate value: the softmax is taken again in the backward. torch
-    saves as many bytes, in a new tensor of the size of logits. Source: Goodfellow, Bengio and Courville, Deep Learning,
-    section 6.2.2.3; label smoothing from https://arxiv.org/abs/1512.00567, section 7.
+    Saves: of large logits (N, C) with class indices the gradient itself, computed in the forward (see `CrossEntropy`),
+    so that the logits may be freed before the backward; else logits, targets and weight, and no intermediate value.
+    torch saves as many bytes, and takes two more tensors of that size in the backward.
 
-    Raises RuntimeError or IndexError for shapes, dtypes and class indices that torch refuses, too.
+    Source: Goodfellow, Bengio and Courville, Deep Learning, section 6.2.2.3; label smoothing from
+    https://arxiv.org/abs/1512.00567, section 7.
+
+    Raises RuntimeError, ValueError or IndexError for shapes, dtypes and class indices that torch refuses, too, and
+    CallError for inplace=True with logits that are a leaf, float16, not (N, C) or needed by another operation.
 
     >>> logits = torch.tensor([[0.2, 0.3, 0.9], [0.2, 0.3, 0.9]], requires_grad=True)
     >>> loss = cross_entropy(logits, torch.tensor([0, 0]))
     >>> loss, torch.autograd.grad(loss, logits)[0][0]
     (tensor(1.4156, grad_fn=<cross_entropyBackward>), tensor([-0.3786,  0.1342,  0.2445]))
     """
+    options = weight, ignore_index, reduction, label_smoothing
+    if is_overwritable(logits, targets, weight) if inplace else is_worth_it(logits, targets, weight, reduction):
+        _check_options(reduction, label_smoothing)
+        return fused(logits, targets, *options, inplace)
+    return _table(logits, targets, *options)
+
+
+def _forward(
+    logits: Tensor,
+    targets: Tensor,
+    weight: Tensor | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    if _in_rows(logits, targets, weight):
+        _check_options(reduction, label_smoothing)
+        losses = row_losses(logits, targets, weight, Loss(ignore_index, label_smoothing))
+        total = row_scale(targets, weight, ignore_index, reduction, losses.dtype)[1]
+        return reduced(losses, total, reduction, logits.dtype)
     return functional.cross_entropy(
         logits, targets, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing
     )
 
 
-@cross_entropy.vjp("logits")
+_table = Op(_forward, {}, name="cross_entropy")
+
+
+@_table.vjp("logits")
 def _for_logits(
     grad: Tensor,
     logits: Tensor,
@@ -73,6 +108,9 @@ def _for_logits(
 ) -> Tensor:
     dim = _class_dim(logits)
     scale = _scale(grad, logits, targets, weight, ignore_index, reduction)
+    if _in_rows(logits, targets, weight):
+        loss = Loss(ignore_index, label_smoothing)
+        return losses_and_gradient(logits, targets, weight, loss, scale.expand(len(targets), 1)[:, 0])[1]
     softmax = torch.softmax(logits, dim, dtype=scale.dtype)
     if _is_distribution(logits, targets):
         target = _weighted(_smoothed(targets, label_smoothing, dim), weight, dim)
@@ -90,7 +128,7 @@ def _for_logits(
     return gradient.scatter_add_(dim, labels, -on_label.to(gradient.dtype))
 
 
-@cross_entropy.vjp("targets")
+@_table.vjp("targets")
 def _for_targets(
     grad: Tensor,
     logits: Tensor,
@@ -105,7 +143,7 @@ def _for_targets(
     return _weighted(rows * ((label_smoothing - 1) * torch.log_softmax(logits, dim)), weight, dim)
 
 
-@cross_entropy.vjp("weight")
+@_table.vjp("weight")
 def _for_weight(
     grad: Tensor,
     out: Tensor,
@@ -128,6 +166,19 @@ def _for_weight(
     if one_hot is not None and reduction == "mean":
         gradient = gradient - scale * out * one_hot
     return gradient.transpose(0, dim).flatten(1).sum(1) if gradient.dim() > 1 else gradient
+
+
+def _in_rows(logits: Tensor, targets: Tensor, weight: Tensor | None) -> bool:
+    """Whether to go by rows, of many logits and where nothing looks on: then no other tensor of their size is made."""
+    return is_large(logits) and not watched() and are_rows(logits, targets, weight)
+
+
+def _check_options(reduction: str, label_smoothing: float) -> None:
+    """Let torch complain of what it does not know, in its own words."""
+    if reduction not in ("none", "sum", "mean") or not 0 <= label_smoothing <= 1:
+        functional.cross_entropy(
+            torch.zeros(1, 1), torch.zeros(1, dtype=torch.long), reduction=reduction, label_smoothing=label_smoothing
+        )
 
 
 def _class_dim(logits: Tensor) -> int:

@@ -133,6 +133,10 @@ float row_loss(const Z* z, const Row& row, const Loss& loss) {
 // exponentials of the row where they were kept. `next` is brought into cache meanwhile.
 template <typename Z, typename T>
 void row_gradient(const Z* z, T* to, const Row& row, const Loss& loss, const Exponentials* kept, const T* next) {
+  if (row.sums.top == -kInfinity) {  // no logit is finite, and none can change that
+    std::fill(to, to + row.size, static_cast<T>(0));
+    return;
+  }
   const float inverse = loss.cap != 0 ? 1 / loss.cap : 0;
   const float label_value = static_cast<float>(z[row.label]);  // read first: `to` may be `z`
   const float share = static_cast<float>(row.factor / row.sums.total);
@@ -163,7 +167,8 @@ void row_gradient(const Z* z, T* to, const Row& row, const Loss& loss, const Exp
   }
   float at_label = share * std::exp(label_value - row.sums.top) - row.scale * row.on_label;
   if (row.on_all != 0) at_label -= row.scale * row.on_all * (loss.weight == nullptr ? 1 : loss.weight[row.label]);
-  to[row.label] = static_cast<T>(at_label * (1 - (label_value * inverse) * (label_value * inverse)));
+  if (inverse != 0) at_label *= 1 - (label_value * inverse) * (label_value * inverse);
+  to[row.label] = static_cast<T>(at_label);
 }
 
 struct Rows {

@@ -1,0 +1,149 @@
+"""Losses over a softmax, of rows of logits: by the native kernel, or in torch ops some rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from gradsmith.catalog.rows import accumulation, watched
+from gradsmith.catalog.softmax_step import Loss, Rows, differentiable, losses_alone, losses_and_gradient_into
+from gradsmith.native import kernels
+
+_AT_ONCE = 2**24  # logits in a temporary tensor: 64 MiB in float32
+
+
+def row_losses(logits: Tensor, targets: Tensor, weight: Tensor | None, loss: Loss) -> Tensor:
+    """The loss of each row, 0 where it is ignored, in float32 or more.
+
+    Args:
+        logits: (N, C), floating-point.
+        targets: (N,), class indices. Raises IndexError for one that is neither a class nor ignored.
+        weight: (C,), or None.
+    """
+    check_labels(targets, logits.shape[1], loss.ignore_index)
+    native = kernels(logits, _single(weight)) if _fits(logits, targets) else None
+    if native is not None:
+        return native.cross_entropy(logits, targets.contiguous(), _single(weight), *_options(loss))  # type: ignore[no-any-return]
+    wide = accumulation(logits.dtype)
+    if watched():
+        return differentiable(_capped(logits, loss), _rows(targets, weight, loss, logits), None)[0]
+    losses = torch.empty(len(logits), dtype=wide, device=logits.device)
+    for at, buffer in _pieces(logits, wide):
+        direct = logits.dtype == wide and not loss.softcap
+        z = logits[at] if direct else _capped_into(logits[at], loss, buffer)
+        losses[at] = losses_alone(z, _rows(targets[at], weight, loss, logits), buffer)
+    return losses
+
+
+def losses_and_gradient(
+    logits: Tensor, targets: Tensor, weight: Tensor | None, loss: Loss, scale: Tensor, into: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The loss of each row, and the gradient of Σ_rows scale · loss.
+
+    Args:
+        logits, targets, weight: as for `row_losses`.
+        scale: (N,), in float32 or more; the upstream gradient of each row, 0 where it is ignored.
+        into: where to write the gradient, which may be logits itself; a new tensor if None.
+    """
+    check_labels(targets, logits.shape[1], loss.ignore_index)
+    native = kernels(logits, _single(weight), scale, into) if _fits(logits, targets) else None
+    if native is not None:
+        into = torch.empty(logits.shape, dtype=logits.dtype) if into is None else into
+        options = (targets.contiguous(), _single(weight), *_options(loss), scale.contiguous())
+        return native.cross_entropy_fused(logits, *options, into), into
+    if watched():
+        z = _capped(logits, loss)
+        losses, gradient = differentiable(z, _rows(targets, weight, loss, logits), scale)
+        assert gradient is not None  # asked for by scale
+        gradient = (gradient * _cap_slope(z, loss) if loss.softcap else gradient).to(logits.dtype)
+        return losses, gradient if into is None else into.copy_(gradient)
+    into = torch.empty_like(logits, memory_format=torch.contiguous_format) if into is None else into
+    if logits.dtype != torch.float16 and not loss.softcap:
+        rows = _rows(targets, weight, loss, logits)
+        return losses_and_gradient_into(logits, rows, scale, into), into
+    # float16 has no room for small probabilities, and a cap is worth float32: through a temporary tensor.
+    losses = torch.empty_like(scale)
+    for at, buffer in _pieces(logits, scale.dtype):
+        z = _capped_into(logits[at], loss, buffer)
+        slope = _cap_slope(z, loss) if loss.softcap else None
+        losses[at] = losses_and_gradient_into(z, _rows(targets[at], weight, loss, logits), scale[at], z)
+        into[at] = z if slope is None else z.mul_(slope)
+    return losses, into
+
+
+def check_labels(targets: Tensor, classes: int, ignore_index: int) -> None:
+    """Raise torch's IndexError for a label out of range, where the values are at hand without waiting for a device."""
+    if not targets.is_cpu or watched() or not targets.numel():
+        return
+    labels = torch.where(targets == ignore_index, 0, targets)
+    least, most = (int(bound) for bound in torch.aminmax(labels))
+    if least < 0 or most >= classes:
+        raise IndexError(f"Target {least if least < 0 else most} is out of bounds.")
+
+
+def row_scale(
+    targets: Tensor, weight: Tensor | None, ignore_index: int, reduction: str, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The upstream gradient of each row for a loss whose own is 1, and what "mean" divides by.
+
+    That is the sum of the weights of the rows' classes. Where all rows are ignored the mean is 0/0, but no logit has
+    any part in it: the gradient is 0, as torch has it.
+    """
+    valid = targets != ignore_index
+    counts = valid.double()
+    if weight is not None:
+        counts = torch.where(valid, weight[torch.where(valid, targets, 0)].double(), 0)
+    total = counts.sum()
+    scale = valid.to(dtype)
+    return scale / torch.where(total == 0, 1, total).to(dtype) if reduction == "mean" else scale, total
+
+
+def reduced(losses: Tensor, total: Tensor, reduction: str, dtype: torch.dtype) -> Tensor:
+    """The losses of the rows as the caller wants them; summed in float64, so that the number of threads is not seen."""
+    if reduction == "none":
+        return losses.to(dtype)
+    value = losses.sum(dtype=torch.float64)
+    return (value / total if reduction == "mean" else value).to(dtype)
+
+
+def _rows(targets: Tensor, weight: Tensor | None, loss: Loss, logits: Tensor) -> Rows:
+    return Rows.of(targets, weight, loss, logits.shape[1], accumulation(logits.dtype))
+
+
+def _pieces(logits: Tensor, wide: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
+    """Slices of the rows, and for each the same memory in another dtype."""
+    count, classes = logits.shape
+    step = min(count, max(1, _AT_ONCE // max(1, classes)))
+    buffer = torch.empty(step, classes, dtype=wide, device=logits.device)
+    for start in range(0, count, max(1, step)):
+        yield slice(start, start + step), buffer[: count - start]
+
+
+def _capped(logits: Tensor, loss: Loss) -> Tensor:
+    z = logits.to(accumulation(logits.dtype))
+    return loss.softcap * torch.tanh(z / loss.softcap) if loss.softcap else z
+
+
+def _capped_into(logits: Tensor, loss: Loss, buffer: Tensor) -> Tensor:
+    buffer.copy_(logits)
+    return buffer.div_(loss.softcap).tanh_().mul_(loss.softcap) if loss.softcap else buffer
+
+
+def _cap_slope(z: Tensor, loss: Loss) -> Tensor:
+    """The derivative of the capped logits by the logits."""
+    return 1 - (z / loss.softcap).square()
+
+
+def _fits(logits: Tensor, targets: Tensor) -> bool:
+    """Whether the kernel can read the rows as they lie."""
+    return logits.shape[1] > 0 and logits.stride(1) == 1 and targets.is_cpu and targets.dtype == torch.long
+
+
+def _single(values: Tensor | None) -> Tensor | None:
+    return None if values is None else values.float().contiguous()
+
+
+def _options(loss: Loss) -> tuple[int, float, float, float]:
+    return loss.ignore_index, loss.label_smoothing, loss.softcap, loss.z_loss
