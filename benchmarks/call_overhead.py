@@ -1,11 +1,12 @@
-"""What a call costs: forward and backward on eight elements, where nothing but the call counts.
+"""What a call costs where nothing but the call counts: small tensors, forward and backward, and under each transform.
 
     python benchmarks/call_overhead.py [--rounds N] [--json]
 
-The same function, exp, in six ways: an op, gradsmith's class style, a hand-written torch.autograd.Function in ctx
-style and in setup_context style, a torch.library operator, and plain torch.exp. The contenders take turns in every
-round, in reversed order every other time, and the median of all rounds is printed, with the spread and the ratio to the
-hand-written ctx style. Run it on a quiet machine.
+Three parts: exp of eight elements in six ways; a dict of ten tensors in and a dict of ten out, against a hand-written
+Function that takes and returns them one by one; and exp under the transforms of torch.func and torch.compile. Every
+part has its own baseline, a hand-written torch.autograd.Function. The contenders take turns in every round, in
+reversed order every other time; medians of all rounds are printed, with the spread, and the median of the ratios to the
+baseline within each round. Run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -15,36 +16,42 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from torch import Tensor
+from torch import Tensor, func
 
 import gradsmith as gs
 
-CALLS = 200  # in one round, for each contender
-BASELINE = "autograd.Function, ctx style"
+CALLS = 100  # in one round, for each contender
+Call = Callable[[], Any]
+Group = dict[str, Call]  # the first one is the baseline
 
-op = gs.op(torch.exp, x=lambda grad, out: grad * out)
+exp = gs.op(torch.exp, x=lambda grad, out: grad * out)
 
 
-class ContextStyle(torch.autograd.Function):
-    @staticmethod
+def context_style(base: type) -> Any:
+    """exp as the tutorials write it, as a subclass of `base`."""
+
     def forward(ctx: Any, x: Tensor) -> Tensor:
         out = torch.exp(x)
         ctx.save_for_backward(out)
         return out
 
-    @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (out,) = ctx.saved_tensors
         return grad * out
 
+    return type("Exp", (base,), {"forward": staticmethod(forward), "backward": staticmethod(backward)}).apply  # type: ignore[attr-defined]
+
 
 class SetupStyle(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(x: Tensor) -> Tensor:
         return torch.exp(x)
@@ -52,24 +59,14 @@ class SetupStyle(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(output)
+        ctx.save_for_forward(output)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (out,) = ctx.saved_tensors
         return grad * out
 
-
-class ClassStyle(gs.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        out = torch.exp(x)
-        ctx.save_for_backward(out)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (out,) = ctx.saved_tensors
-        return grad * out
+    jvp = backward
 
 
 @torch.library.custom_op("gradsmith_benchmark::exp", mutates_args=())
@@ -82,67 +79,108 @@ library_exp.register_autograd(
     setup_context=lambda ctx, inputs, output: ctx.save_for_backward(output),
 )
 
-CONTENDERS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gs.op": op,
-    "gs.Function": ClassStyle.apply,
-    BASELINE: ContextStyle.apply,
-    "autograd.Function, setup_context": SetupStyle.apply,
-    "torch.library.custom_op": library_exp,
-    "torch.exp": torch.exp,
+
+@gs.op(tensors=lambda grad, out: {name: grad[name] * out[name] for name in grad})
+def exp_each(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.exp() for name, tensor in tensors.items()}
+
+
+class ExpTen(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
+        outs = tuple(tensor.exp() for tensor in tensors)
+        ctx.save_for_backward(*outs)
+        return outs
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        return tuple(grad * out for grad, out in zip(grads, ctx.saved_tensors, strict=True))
+
+
+def one_tensor() -> Group:
+    x, upstream = torch.randn(8, requires_grad=True), torch.ones(8)
+    functions: dict[str, Callable[[Tensor], Tensor]] = {
+        "autograd.Function, ctx style": context_style(torch.autograd.Function),
+        "gs.op": exp,
+        "gs.Function": context_style(gs.Function),
+        "autograd.Function, setup_context": SetupStyle.apply,
+        "torch.library.custom_op": library_exp,
+        "torch.exp": torch.exp,
+    }
+    return {name: lambda f=f: torch.autograd.grad(f(x), x, upstream) for name, f in functions.items()}  # type: ignore[misc]
+
+
+def ten_tensors() -> Group:
+    tensors = {f"tensor {i}": torch.randn(8, requires_grad=True) for i in range(10)}
+    leaves, upstream = list(tensors.values()), [torch.ones(8)] * 10
+    return {
+        "autograd.Function, one by one": lambda: torch.autograd.grad(ExpTen.apply(*leaves), leaves, upstream),  # type: ignore[no-untyped-call]
+        "gs.op, a dict": lambda: torch.autograd.grad(list(exp_each(tensors).values()), leaves, upstream),
+    }
+
+
+TRANSFORMS: dict[str, Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Any]]] = {
+    "func.grad": lambda f: func.grad(lambda x: f(x).sum()),
+    "vmap": lambda f: func.vmap(f),
+    "vmap(grad)": lambda f: func.vmap(func.grad(f)),
+    "func.jvp": lambda f: lambda x: func.jvp(f, (x,), (x,)),
+    "jacrev": lambda f: func.jacrev(f),
+    "jacfwd": lambda f: func.jacfwd(f),
+    "hessian": lambda f: func.jacrev(func.jacrev(lambda x: f(x).sum())),
+    "torch.compile": lambda f: torch.compile(lambda x: f(x) + 1, fullgraph=True),
 }
 
 
-def forward_cost(function: Callable[[Tensor], Tensor], x: Tensor) -> float:
-    """Microseconds for one forward call."""
+def under(transform: Callable[[Callable[[Tensor], Tensor]], Callable[[Tensor], Any]]) -> Group:
+    x = torch.randn(8)
+    plain, ours = transform(SetupStyle.apply), transform(exp)
+    return {"autograd.Function, setup_context": lambda: plain(x), "gs.op": lambda: ours(x)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Microseconds a call: the median and the interquartile range; and the ratio to the baseline of the group."""
+
+    median: float
+    spread: float
+    ratio: float
+
+
+def cost(call: Call) -> float:
+    """Microseconds."""
     start = time.perf_counter()
     for _ in range(CALLS):
-        function(x)
+        call()
     return (time.perf_counter() - start) / CALLS * 1e6
 
 
-def backward_cost(function: Callable[[Tensor], Tensor], x: Tensor) -> float:
-    """Microseconds for one backward call; the forwards are not counted."""
-    outs = [function(x) for _ in range(CALLS)]
-    upstream = torch.ones_like(x)
-    start = time.perf_counter()
-    for out in outs:
-        torch.autograd.grad(out, x, upstream)
-    return (time.perf_counter() - start) / CALLS * 1e6
-
-
-def measure(rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Microseconds of every round, by contender and by direction."""
-    x = torch.randn(8, requires_grad=True)
-    times: dict[str, dict[str, list[float]]] = {name: {"forward": [], "backward": []} for name in CONTENDERS}
+def measure(group: Group, rounds: int, title: str) -> dict[str, Row]:
+    for call in group.values():
+        cost(call)
+    names = list(group)
+    times: dict[str, list[float]] = {name: [] for name in names}
     console = Console(stderr=True)
-    for index in track(
-        range(rounds + 1), "measuring", console=console, disable=not console.is_terminal, transient=True
-    ):
-        for name in list(CONTENDERS)[:: -1 if index % 2 else 1]:
-            forward, backward = forward_cost(CONTENDERS[name], x), backward_cost(CONTENDERS[name], x)
-            if index:  # the first round warms up
-                times[name]["forward"].append(forward)
-                times[name]["backward"].append(backward)
-    return times
-
-
-def summary(times: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, float]]:
-    """Medians, the interquartile range of the sum, and the median of the ratios within each round."""
-    totals = {
-        name: [f + b for f, b in zip(each["forward"], each["backward"], strict=True)] for name, each in times.items()
-    }
-    result = {}
+    for index in track(range(rounds), title, console=console, disable=not console.is_terminal, transient=True):
+        for name in names[:: -1 if index % 2 else 1]:
+            times[name].append(cost(group[name]))
+    rows = {}
     for name, each in times.items():
-        quarters = statistics.quantiles(totals[name], n=4)
-        ratios = [own / base for own, base in zip(totals[name], totals[BASELINE], strict=True)]
-        result[name] = {
-            "forward_us": statistics.median(each["forward"]),
-            "backward_us": statistics.median(each["backward"]),
-            "total_us": statistics.median(totals[name]),
-            "spread_us": quarters[2] - quarters[0],
-            "ratio": statistics.median(ratios),
-        }
-    return result
+        quarters = statistics.quantiles(each, n=4)
+        ratios = [own / base for own, base in zip(each, times[names[0]], strict=True)]
+        rows[name] = Row(statistics.median(each), quarters[2] - quarters[0], statistics.median(ratios))
+    return rows
+
+
+def table(results: dict[str, dict[str, Row]]) -> Table:
+    shown = Table("call", "µs", "spread", "ratio")
+    for column in shown.columns[1:]:
+        column.justify = "right"
+    for title, rows in results.items():
+        shown.add_row(f"[bold]{title}")
+        for name, row in rows.items():
+            shown.add_row(f"  {name}", f"{row.median:.1f}", f"{row.spread:.1f}", f"{row.ratio:.2f}")
+        shown.add_section()
+    return shown
 
 
 def main() -> None:
@@ -153,17 +191,16 @@ def main() -> None:
     if options.rounds < 2:
         parser.error("--rounds must be 2 or more: a spread needs two values")
     torch.set_num_threads(1)
-    rows = summary(measure(options.rounds))
+    groups = {
+        "exp of 8 elements, forward and backward": one_tensor(),
+        "exp of ten tensors of 8 elements, forward and backward": ten_tensors(),
+        **{f"exp of 8 elements, {name}": under(transform) for name, transform in TRANSFORMS.items()},
+    }
+    results = {title: measure(group, options.rounds, title) for title, group in groups.items()}
     if options.json:
-        print(json.dumps(rows, indent=2))
-        return
-    table = Table("call", title="exp of 8 elements, microseconds per call")
-    for heading in ("forward", "backward", "both", "spread", "to ctx style"):
-        table.add_column(heading, justify="right")
-    for name, row in rows.items():
-        values = (row[key] for key in ("forward_us", "backward_us", "total_us", "spread_us"))
-        table.add_row(name, *[f"{value:.1f}" for value in values], f"{row['ratio']:.2f}")
-    Console().print(table)
+        print(json.dumps({t: {name: vars(row) for name, row in rows.items()} for t, rows in results.items()}, indent=2))
+    else:
+        Console().print(table(results))
 
 
 if __name__ == "__main__":
