@@ -74,7 +74,7 @@ def effect_of(mutant: type[torch.autograd.Function], specimen: Specimen, names: 
             grads.append(gradients(mutant.apply, at))
         except Exception as error:  # whatever a mutant raises
             if draw >= SAME_SIZES:
-                return Effect(((None, "other sizes"),))
+                break
             refused = "invalid gradient" in str(error) or "incorrect number of gradients" in str(error)
             return Effect(((None, "shape" if refused else "raises"),))
         if draw == 0:
@@ -85,7 +85,7 @@ def effect_of(mutant: type[torch.autograd.Function], specimen: Specimen, names: 
     for place, position in enumerate(wanted):
         leaf, name = points[0].inputs[position], names[position]
         other_shape = shapes[place] is not None and shapes[place] != tuple(leaf.shape)
-        pairs = [_pair(grads[draw][place], truths[draw][place]) for draw in range(DRAWS)]
+        pairs = [_pair(grad[place], truth[place]) for grad, truth in zip(grads, truths, strict=False)]
         right = [agree(got, truth) for got, truth in pairs]
         if all(right):
             if other_shape or dtypes[place] not in (None, leaf.dtype):
@@ -101,6 +101,8 @@ def effect_of(mutant: type[torch.autograd.Function], specimen: Specimen, names: 
             effects.append((name, what))
     if effects:
         return Effect(tuple(effects))
+    if len(grads) < DRAWS:
+        return Effect(((None, "other sizes"),))
     second = _second(mutant, specimen, points)
     if second is not None:
         return Effect(((None, second),))
@@ -136,7 +138,7 @@ def _name(
     ratios = [_ratio(grad, truth) for grad, truth in pairs]
     if all(ratio is not None and agree(ratio, ratios[0]) for ratio in ratios) and ratios[0] is not None:
         return "sign" if agree(ratios[0], torch.tensor(-1.0).to(ratios[0])) else "scale"
-    if all(agree(grad, truth.conj()) for grad, truth in pairs):
+    if got.is_complex() and _conjugate(mutant, specimen, at, place):
         return "conjugate"
     for other in range(len(truths[0])):
         if other != place and all(agree(p[0], truth[other]) for p, truth in zip(pairs, truths, strict=True)):
@@ -145,6 +147,13 @@ def _name(
         if all(agree(grad, rearrange(truth)) for grad, truth in pairs):
             return "transposed"
     return "upstream" if _unmoved(mutant, specimen, at, place, got) else "structure"
+
+
+def _conjugate(mutant: Any, specimen: Specimen, at: Point, place: int) -> bool:
+    """Under a real upstream: a complex one multiplies both, and they are no conjugates of each other."""
+    upstream = [up.real.to(up.dtype) for up in at.upstream]
+    got, truth = (gradients(function, at, upstream)[place] for function in (mutant.apply, specimen.plain))
+    return got is not None and truth is not None and agree(got, truth.conj())
 
 
 def _ratio(got: torch.Tensor, truth: torch.Tensor) -> torch.Tensor | None:

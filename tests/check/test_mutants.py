@@ -1,4 +1,4 @@
-"""The mutation engine of `benchmarks/mutants`: its corpus is correct, its rewritings are real, its judge is independent."""
+"""The engine of `benchmarks/mutants`: its corpus is correct, its rewritings are real, its judge is independent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import importlib
 from pathlib import Path
 
 import pytest
-import torch
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,7 +63,7 @@ def test_every_mutation_is_another_class_and_none_comes_twice(engine, specimens)
         ("Exp", "grad_output * out", "None", "missing", "gradient-missing"),
         ("Exp", "grad_output", "torch.ones_like(grad_output)", "upstream", "gradient-ignores-upstream"),
         ("SquareMatMul", "b.transpose(-2, -1)", "b", "structure", "gradient-wrong"),
-        ("Difference", "grad", "grad.detach()", "second derivative", "double-backward-wrong"),
+        ("Exp", "out", "out.detach()", "second derivative", "double-backward-wrong"),
         ("Product", "(grad_output * y, grad_output * x)", "(grad_output * x, grad_output * y)", "swapped",
          "gradient-swapped"),
         ("ComplexCube", "(3 * z ** 2).conj()", "3 * z ** 2", "conjugate", "gradient-conjugate"),
@@ -72,14 +71,13 @@ def test_every_mutation_is_another_class_and_none_comes_twice(engine, specimens)
 )  # fmt: skip
 def test_an_effect_is_decided_first_and_then_named_by_the_check(trial, name, before, after, effect, code):
     result = trial(name, before, after)
-    assert result.effect.name in (effect, "structure")
+    assert result.effect.name == effect
     assert result.found
     assert code in [error[0] for error in result.errors], result.errors
 
 
 def test_a_mutation_that_changes_nothing_is_not_counted_and_raises_no_error(trial):
-    result = trial("Quotient", "-grad_output * numerator / denominator ** 2", "None")
-    assert result.changes
-    equivalent = trial("LargerAndWhich", "torch.where(first, grad, 0)", "grad")
-    assert equivalent.changes
-    torch.manual_seed(0)
+    result = trial("Contrastive", "x - y", "y - x")
+    assert result.effect.name == "equivalent"
+    assert not result.changes
+    assert not result.errors
