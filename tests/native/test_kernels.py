@@ -196,6 +196,29 @@ def test_no_rows_and_few_rows(kernels, rows):
     assert kernels.gated(0, x, x).shape == x.shape
 
 
+def test_no_columns(kernels):
+    x = torch.randn(5, 0)
+    assert kernels.logsumexp(x).tolist() == [-torch.inf] * 5
+    assert kernels.logsumexp_backward(torch.ones(5), x).shape == (5, 0)
+    assert kernels.gated(0, x, x).shape == x.shape
+    assert [part.shape for part in kernels.gated_backward(1, x, x, x)] == [x.shape, x.shape]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_row_of_a_million(kernels, dtype):
+    rows, targets = torch.randn(1, 2**20 + 13).to(dtype), torch.tensor([2**20 + 12])
+    want, gradient = reference(rows, targets, None, (-100, 0.0, 0.0, 0.0), torch.ones(1))
+    losses, got = fused(kernels, rows, targets)
+    torch.testing.assert_close(losses.double(), want, rtol=2e-6, atol=2e-6)
+    close(got, gradient, dtype)
+    out, _, mean, rstd = kernels.norm(rows, None, None, None, 1e-5, True)
+    x, upstream = double(rows), rows.flip(1) + 1
+    want = functional.layer_norm(x, x.shape[1:])
+    close(out, want.detach(), dtype)
+    got = kernels.norm_backward(upstream, rows, mean, rstd, None, None, True, False, False)[0]
+    close(got, torch.autograd.grad(want, x, upstream.double())[0], dtype)
+
+
 def test_the_results_are_the_same_bits_on_any_number_of_threads(kernels, threads):
     x, targets = torch.randn(300, 1500), torch.randint(0, 1500, (300,))
 

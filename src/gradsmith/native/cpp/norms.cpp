@@ -39,19 +39,27 @@ void add_rows(const T* a, const T* b, T* to, int64_t size) {
 
 template <typename T>
 float mean_of(const T* row, int64_t size) {
-  Pair total = all(0);
-  for_each_pair(size, [&](int64_t at, auto load, auto) { total = total + load(row + at, 0); });
-  return sum(total) / size;
+  double total = 0;
+  for_each_part(size, [&](int64_t start, int64_t count) {
+    Pair part = all(0);
+    for_each_pair(count, [&](int64_t at, auto load, auto) { part = part + load(row + start + at, 0); });
+    total += sum(part);
+  });
+  return static_cast<float>(total / size);
 }
 
 template <typename T>
 float mean_square_around(const T* row, int64_t size, float centre) {
-  Pair total = all(0);
-  for_each_pair(size, [&](int64_t at, auto load, auto) {
-    const Pair away = load(row + at, centre) - all(centre);
-    total = fma(away, away, total);
+  double total = 0;
+  for_each_part(size, [&](int64_t start, int64_t count) {
+    Pair part = all(0);
+    for_each_pair(count, [&](int64_t at, auto load, auto) {
+      const Pair away = load(row + start + at, centre) - all(centre);
+      part = fma(away, away, part);
+    });
+    total += sum(part);
   });
-  return sum(total) / size;
+  return static_cast<float>(total / size);
 }
 
 // y = (x - mean) rstd w + b, where x = input (+ residual), and mean = 0 unless centred.
@@ -125,14 +133,19 @@ struct Backward {
 
   void input_row(int64_t i) const {
     const T *g = grad + i * size, *row = x + i * size;
-    Pair sum_h = all(0), sum_hn = all(0);
-    for_each_pair(size, [&](int64_t at, auto load, auto) {
-      Pair h = load(g + at, 0);
-      if (weight != nullptr) h = h * load(weight + at, 0);
-      if constexpr (centred) sum_h = sum_h + h;
-      sum_hn = fma(h, normalised(load(row + at, 0), i), sum_hn);
+    double total_h = 0, total_hn = 0;
+    for_each_part(size, [&](int64_t start, int64_t count) {
+      Pair sum_h = all(0), sum_hn = all(0);
+      for_each_pair(count, [&](int64_t at, auto load, auto) {
+        Pair h = load(g + start + at, 0);
+        if (weight != nullptr) h = h * load(weight + start + at, 0);
+        if constexpr (centred) sum_h = sum_h + h;
+        sum_hn = fma(h, normalised(load(row + start + at, 0), i), sum_hn);
+      });
+      if constexpr (centred) total_h += sum(sum_h);
+      total_hn += sum(sum_hn);
     });
-    const Pair mean_h = all(centred ? sum(sum_h) / size : 0), mean_hn = all(-sum(sum_hn) / size);
+    const Pair mean_h = all(static_cast<float>(total_h / size)), mean_hn = all(static_cast<float>(-total_hn / size));
     for_each_pair(size, [&](int64_t at, auto load, auto store) {
       Pair h = load(g + at, 0);
       if (weight != nullptr) h = h * load(weight + at, 0);

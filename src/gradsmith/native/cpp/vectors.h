@@ -96,6 +96,15 @@ inline void for_each_pair(int64_t size, const Body& body) {
   }
 }
 
+// Call `body(start, count)` for parts of a row that are short enough for sums in float32; their sums are added in
+// float64, so that no row is too long.
+constexpr int64_t kPart = 4096;
+
+template <typename Body>
+inline void for_each_part(int64_t size, const Body& body) {
+  for (int64_t start = 0; start < size; start += kPart) body(start, std::min(kPart, size - start));
+}
+
 inline float sum(const Pair& values) {
   alignas(64) float lanes[kHalf];
   (values.low + values.high).store(lanes);
