@@ -32,5 +32,6 @@ from gradsmith.derive import DeriveError as DeriveError
 from gradsmith.derive import derive as derive
 from gradsmith.memory import reuse_memory as reuse_memory
 from gradsmith.profile import profile as profile
+from gradsmith.profile import sweep as sweep
 from gradsmith.surrogates.straight_through import straight_through as straight_through
 from gradsmith.surrogates.surrogate import surrogate as surrogate

@@ -50,5 +50,9 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Source: PyTorch's derivatives.yaml, `linear` and `linear_backward`.
 
     Raises RuntimeError where the shapes or dtypes do not fit together, as torch does.
+
+    >>> import torch, gradsmith as gs
+    >>> gs.linear(torch.ones(4, 3), torch.ones(2, 3), torch.zeros(2)).shape
+    torch.Size([4, 2])
     """
     return functional.linear(input, weight, bias)

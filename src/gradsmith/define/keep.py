@@ -40,7 +40,14 @@ def keep(out: Any, /, **residuals: Any) -> Kept:
 
 
 def constant(value: Any) -> Constant:
-    """Mark a residual as independent of the arguments, so that a second derivative takes it as it is."""
+    """Mark a residual as independent of the arguments, so that a second derivative takes it as it is.
+
+    >>> import torch, gradsmith as gs
+    >>> @gs.op(x=lambda grad, mask: grad * mask)
+    ... def drop(x):
+    ...     mask = (torch.rand_like(x) > 0.5).to(x.dtype)
+    ...     return gs.keep(x * mask, mask=gs.constant(mask))
+    """
     return Constant(value)
 
 

@@ -93,6 +93,8 @@ class Op(Generic[P, R]):
     def vjp(self, *targets: str) -> Callable[[AnyRule], AnyRule]:
         """Add a formula for one argument, or for several that share work (returning one gradient each, in order).
 
+        >>> import gradsmith as gs
+        >>> linear = gs.op(lambda input, weight: input @ weight.mT)
         >>> @linear.vjp("input", "weight")
         ... def _(grad, input, weight, needs):
         ...     return grad @ weight, grad.mT @ input
@@ -226,8 +228,9 @@ class Op(Generic[P, R]):
     def saves(self, *needed: str) -> tuple[str, ...]:
         """The names of what a call saves when the gradients of the `needed` arguments matter (all, if none is named).
 
-        >>> linear.saves("bias")
-        ()
+        >>> import gradsmith as gs
+        >>> gs.linear.saves("input"), gs.linear.saves("bias")
+        (('weight',), ('bias.shape',))
         """
         from gradsmith.define.describe import saved_names
 

@@ -19,7 +19,7 @@ def size(value: float) -> str:
     """Three digits and a unit.
 
     >>> size(524288000), size(12)
-    ('500 MiB', '12 B')
+    ('500 MiB', '12.0 B')
     """
     return _scaled(value, _SIZES, "0 B")
 

@@ -64,6 +64,8 @@ def straight_through(forward: Any = None, /, *, mask: Mask = "identity") -> Any:
         DefinitionError: for an unknown mask.
         CallError: in a call, where `forward` returned another shape or dtype.
 
+    >>> import torch
+    >>> from gradsmith import straight_through
     >>> quantise = straight_through(torch.round)
     >>> x = torch.tensor([0.4, 1.6], requires_grad=True)
     >>> quantise(x), torch.autograd.grad(quantise(x).sum(), x)
