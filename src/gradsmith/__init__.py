@@ -7,6 +7,7 @@ from gradsmith.catalog import attention as attention
 from gradsmith.catalog import cross_entropy as cross_entropy
 from gradsmith.catalog import exp as exp
 from gradsmith.catalog import linear as linear
+from gradsmith.catalog import linear_cross_entropy as linear_cross_entropy
 from gradsmith.catalog.compress import compress_saves as compress_saves
 from gradsmith.check import Finding as Finding
 from gradsmith.check import Report as Report

@@ -93,9 +93,7 @@ def test_a_dtype_widens_the_computation_and_the_gradient_comes_back(ours, theirs
 @pytest.mark.parametrize(("ours", "theirs"), PAIRS)
 def test_vmap_and_hessians_agree_with_torch(ours, theirs):
     x = torch.randn(3, 4)
-    got, want = (
-        torch.func.vmap(torch.func.hessian(lambda x, f=f: f(x, 0).square().sum()))(x) for f in (ours, theirs)
-    )
+    got, want = (torch.func.vmap(torch.func.hessian(lambda x, f=f: f(x, 0).square().sum()))(x) for f in (ours, theirs))
     torch.testing.assert_close(got, want)
 
 

@@ -15,6 +15,7 @@ from gradsmith.catalog.kl_div import kl_div as kl_div
 from gradsmith.catalog.layer_norm import add_layer_norm as add_layer_norm
 from gradsmith.catalog.layer_norm import layer_norm as layer_norm
 from gradsmith.catalog.linear import linear as linear
+from gradsmith.catalog.linear_cross_entropy import linear_cross_entropy as linear_cross_entropy
 from gradsmith.catalog.rms_norm import add_rms_norm as add_rms_norm
 from gradsmith.catalog.rms_norm import rms_norm as rms_norm
 from gradsmith.catalog.softmax import log_softmax as log_softmax

@@ -34,6 +34,13 @@ def saved_result(node: Any) -> torch.Tensor | None:
     return getattr(node, "_saved_result", None)
 
 
+def multiplies(dtype: torch.dtype) -> bool:
+    """Whether oneDNN has products of matrices of that dtype on this CPU. Missing: yes."""
+    name = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}.get(dtype)
+    ask: Callable[[], bool] | None = None if name is None else getattr(torch.ops.mkldnn, name, None)
+    return ask is None or ask()
+
+
 # The gradients of softmax and log_softmax, in one pass. Missing: None, and the formula is written out.
 softmax_backward: Callable[..., torch.Tensor] | None = getattr(torch.ops.aten, "_softmax_backward_data", None)
 log_softmax_backward: Callable[..., torch.Tensor] | None = getattr(torch.ops.aten, "_log_softmax_backward_data", None)

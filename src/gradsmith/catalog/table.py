@@ -14,6 +14,7 @@ from gradsmith.catalog.huber import huber_loss, smooth_l1_loss
 from gradsmith.catalog.kl_div import kl_div
 from gradsmith.catalog.layer_norm import add_layer_norm, layer_norm
 from gradsmith.catalog.linear import linear
+from gradsmith.catalog.linear_cross_entropy import linear_cross_entropy
 from gradsmith.catalog.rms_norm import add_rms_norm, rms_norm
 from gradsmith.catalog.softmax import log_softmax, logsumexp, softmax
 
@@ -27,6 +28,7 @@ CATALOG: Mapping[str, Callable[..., Any]] = {
     "binary_cross_entropy_with_logits": binary_cross_entropy_with_logits,
     "focal_loss": focal_loss,
     "kl_div": kl_div,
+    "linear_cross_entropy": linear_cross_entropy,
     "log_softmax": log_softmax,
     "logsumexp": logsumexp,
     "softmax": softmax,
