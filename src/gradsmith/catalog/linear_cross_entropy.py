@@ -55,9 +55,10 @@ def linear_cross_entropy(
         softcap: the logits are capped, softcap · tanh(x / softcap); 0 for none.
         z_loss: z_loss · lse² is added to the loss of each row, lse the log-sum-exp of its logits.
         memory: "forward" computes the gradients in the forward, with the logits once; they cannot be differentiated
-            again (SecondDerivativeError). "recompute" computes the logits once more in the backward, saves input and linear_weight alone, and
-            has second derivatives (which hold all logits). "auto" is "forward" where a gradient is needed, reduction is
-            not "none" and input not float16, whose gradients need a loss scale that is not known yet.
+            again (SecondDerivativeError). "recompute" computes the logits once more in the backward, saves input and
+            linear_weight alone, and has second derivatives (which hold all logits). "auto" is "forward" where a
+            gradient is needed, reduction is not "none" and input not float16, whose gradients need a loss scale that
+            is not known yet.
         accumulate: the dtype in which the gradient of linear_weight is summed over the chunks. If None its own for up
             to 8 chunks, and float32 for more, where sums in 16 bits would be less exact than one product of matrices.
         chunk: rows at a time; chosen from the shapes if None.
