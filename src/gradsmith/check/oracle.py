@@ -175,11 +175,12 @@ def slope_of(
     stretch: float = 1.0,
 ) -> Estimate:
     """`slope`, for any `function` of the inputs that gives a list of tensors."""
-    value = subject.inputs[position]
+    value = subject.inputs[position].detach()
+    along = direction.to(value.dtype)
 
     def at(h: float) -> list[torch.Tensor]:
         moved = list(subject.inputs)
-        moved[position] = value.detach() + (h * direction).to(value.dtype)
+        moved[position] = torch.add(value, along, alpha=h)
         return function(tuple(moved))
 
     here = at(0.0)

@@ -12,10 +12,13 @@ from typing import Any
 import torch
 
 from gradsmith.check._private import uses_setup_context
+from gradsmith.check.judge import judge
 from gradsmith.check.subject import Subject
 from gradsmith.check.tree import is_float
 
 MOST_SYMBOLS = 4
+LARGE = 2**15  # inputs of more elements than this are varied at fewer
+FEWER = (8, 12, 16, 20)  # the sizes that large ones become: divisible, as heads and groups want them
 
 
 def resized(subject: Subject) -> Iterator[tuple[str, tuple[Any, ...]]]:
@@ -28,6 +31,39 @@ def resized(subject: Subject) -> Iterator[tuple[str, tuple[Any, ...]]]:
             if (size > 64 and new > size) or (new == 0 and size != batch):
                 continue
             yield f"size {size} -> {new}", tuple(_renamed(value, size, new) for value in subject.inputs)
+
+
+def reduced(subject: Subject) -> Subject:
+    """The case at fewer elements, for what takes many calls; the subject itself where that is small, or cannot be
+    had: the forward refuses other sizes, or the gradients there are not right as well.
+    """
+    smaller = subject.cached("reduced", lambda: _reduced(subject))
+    if smaller is None:
+        return subject
+    smaller.variations, smaller.refused = subject.variations, subject.refused
+    return smaller
+
+
+def labelled(start: Subject, label: str) -> str:
+    """What a variation of `start` is called, with what `reduced` has made of the case."""
+    return label if start.label == "as given" else f"{label} ({start.label})"
+
+
+def _reduced(subject: Subject) -> Subject | None:
+    tensors = [value for value in subject.inputs if isinstance(value, torch.Tensor)]
+    if sum(value.numel() for value in tensors) <= LARGE:
+        return None
+    sizes = {size for value in tensors for size in value.shape}
+    large = sorted((size for size in sizes if size > max(FEWER)), reverse=True)
+    inputs, changes = subject.inputs, []
+    for old, new in zip(large, (size for size in FEWER if size not in sizes), strict=False):
+        inputs = tuple(_renamed(value, old, new) for value in inputs)
+        changes.append(f"{old} -> {new}")
+    smaller = subject.at(inputs, f"sizes {', '.join(changes)}")
+    if not changes or not smaller.base_runs or smaller.failure is not None or not smaller.base.differentiable:
+        return None
+    right = all(judge(smaller, i).verdict == "right" for i in subject.arguments if judge(subject, i).verdict == "right")
+    return smaller if right else None
 
 
 def _renamed(value: Any, size: int, new: int) -> Any:

@@ -19,7 +19,7 @@ from gradsmith.check.findings import finding
 from gradsmith.check.isolation import Raised
 from gradsmith.check.judge import judge
 from gradsmith.check.subject import Subject
-from gradsmith.check.variations import reranked, resized
+from gradsmith.check.variations import labelled, reduced, reranked, resized
 
 CODES = ("edge-shape",)
 
@@ -40,7 +40,9 @@ def check(subject: Subject) -> Iterator[Finding]:
     refused = 0
     mistaken = bool(sort_out(subject)[1])
     right = {position for position in subject.arguments if judge(subject, position).verdict == "right"}
-    for label, inputs in (*resized(subject), *reranked(subject)):
+    start = reduced(subject)
+    for variation, inputs in (*resized(start), *reranked(start)):
+        label = labelled(start, variation)
         varied = subject.at(inputs, label)
         if not varied.base_runs or not _sound(varied):
             refused += 1
@@ -94,7 +96,7 @@ def _report(faults: list[Broken]) -> Finding:
         if isinstance(value, torch.Tensor)
     }
     # An input without its batch dimension is often accepted by accident; refusing it aloud is no harm done.
-    accidental = first.raised is not None and first.label.endswith("left out")
+    accidental = first.raised is not None and "left out" in first.label
     return finding(
         first.subject,
         "edge-shape",

@@ -23,12 +23,14 @@ from gradsmith.check.findings import finding
 from gradsmith.check.judge import judge
 from gradsmith.check.oracle import operations, slope, step_sizes
 from gradsmith.check.subject import Subject
+from gradsmith.check.variations import labelled, reduced
 
 CLOSED_FORM = 40  # a forward of more operations than this is taken for an iteration
 CODES = ("gradient-nonfinite", "gradient-wrong", "gradient-sign", "gradient-scale", "gradient-missing")
 
 
 def check(subject: Subject) -> Iterator[Finding]:
+    subject = reduced(subject)
     for position in subject.arguments:
         judgement = judge(subject, position)
         if judgement.verdict != "right" or judgement.oracle == "reference" or subject.inputs[position].numel() == 0:
@@ -70,7 +72,7 @@ def _special(value: torch.Tensor) -> Iterator[tuple[str, torch.Tensor, list[int]
 def _at_special_points(subject: Subject, position: int) -> Finding | None:
     name = subject.argument(position)
     for label, value, places in _special(subject.inputs[position]):
-        varied = subject.at(_put(subject, position, value), f"`{name}` with {label}")
+        varied = subject.at(_put(subject, position, value), labelled(subject, f"`{name}` with {label}"))
         if not _usable(varied):
             continue
         subject.variations.append(varied.label)
@@ -135,7 +137,7 @@ def _at_other_sizes(subject: Subject, position: int) -> Finding | None:
     variations = (("negated", -value), ("10 times as large", 10 * value), ("1000 times as large", 1000 * value),
                   ("a thousandth as large", value / 1000))  # fmt: skip
     for label, moved in variations:
-        varied = subject.at(_put(subject, position, moved), f"`{name}` {label}")
+        varied = subject.at(_put(subject, position, moved), labelled(subject, f"`{name}` {label}"))
         if not _usable(varied):
             continue
         subject.variations.append(varied.label)
