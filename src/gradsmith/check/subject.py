@@ -233,9 +233,9 @@ class Subject:
 
         def backward(ctx: Any, *upstream: Any) -> Any:
             returned = original(ctx, *upstream)
-            given = tuple(upstream)
-            answers = returned if isinstance(returned, tuple | list) else (returned,)
-            raw.append(Raw(given, tuple(getattr(ctx, "needs_input_grad", ())), tuple(answers)))
+            if not raw:  # of the first backward alone: a graph may be gone through many times, and this keeps tensors
+                answers = returned if isinstance(returned, tuple | list) else (returned,)
+                raw.append(Raw(tuple(upstream), tuple(getattr(ctx, "needs_input_grad", ())), tuple(answers)))
             return returned
 
         setattr(cls, name, staticmethod(backward))

@@ -73,7 +73,7 @@ def _computed(subject: Subject, run: Pass, wanted: tuple[int, ...], grads: Tenso
     """Arguments that nobody asked a gradient of and for which `backward` computed one."""
     if not run.raw:
         return
-    raw = run.raw[-1]
+    raw = run.raw[0]
     passed_on = {up.data_ptr() for up in raw.upstream if isinstance(up, torch.Tensor)}
     for position in set(subject.arguments) - set(wanted):
         grad = raw.returned[position] if position < len(raw.returned) else None
