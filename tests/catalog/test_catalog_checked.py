@@ -1,5 +1,7 @@
 """Our own medicine: the checker has nothing to say about any op of the catalog."""
 
+import math
+
 import pytest
 import torch
 
@@ -61,6 +63,31 @@ CASES = {
         ((double(3, 4), share(3, 4, needs=False)), {"reduction": "batchmean"}),
         ((double(3, 4), double(4)), {"reduction": "sum", "log_target": True}),
         ((double(3, 4), share(3, 4)), {"reduction": "none"}),
+    ],
+    "cosine_similarity": [
+        ((double(3, 4), share(3, 4)), {}),
+        ((double(3, 1, 4), double(2, 4)), {"dim": -1}),
+        ((double(4), share(4, needs=False)), {"dim": 0, "eps": 0.1}),
+    ],
+    "normalize": [
+        ((double(3, 4),), {}),
+        ((double(3, 4, 2),), {"p": 1.0, "dim": 0}),
+        ((double(3, 4),), {"p": 3.0, "dim": -1}),
+        ((double(3, 4),), {"p": math.inf, "dim": (0, 1)}),
+    ],
+    "group_norm": [
+        ((double(3, 4, 5), 2, double(4), double(4)), {}),
+        ((double(3, 4, 2, 2), 4), {"eps": 0.1}),
+        ((double(3, 4, 4), 2, double(4)), {}),
+    ],
+    "bilinear": [
+        ((double(3, 4), double(3, 5), double(2, 4, 5), double(2)), {}),
+        ((double(2, 3, 4), double(2, 3, 5), double(1, 4, 5)), {}),
+        ((double(4), double(5, needs=False), double(2, 4, 5)), {}),
+    ],
+    "rotary_embedding": [
+        ((double(2, 3, 6), double(3, 2), double(3, 2)), {}),
+        ((double(2, 3, 6), double(3, 3, needs=False), double(3, 3, needs=False)), {"interleaved": True}),
     ],
 }
 

@@ -20,6 +20,8 @@ CASES = [
     ("RMSNorm", (6,), {}, rows(4, 6)),
     ("RMSNorm", ((2, 3),), {"eps": 0.1}, rows(4, 2, 3)),
     ("RMSNorm", (6,), {"elementwise_affine": False}, rows(6)),
+    ("GroupNorm", (2, 6), {}, rows(4, 6)),
+    ("GroupNorm", (3, 6), {"affine": False, "eps": 0.1}, rows(2, 6, 3, 2)),
     ("Embedding", (5, 3), {}, torch.tensor([[0, 4], [4, 1]])),
     ("Embedding", (5, 3), {"padding_idx": -1, "scale_grad_by_freq": True}, torch.tensor([0, 4, 4, 1, 1])),
     ("Embedding", (5, 3), {"max_norm": 0.5}, torch.tensor([0, 4])),

@@ -5,10 +5,12 @@ from gradsmith.catalog.activations import gelu as gelu
 from gradsmith.catalog.activations import silu as silu
 from gradsmith.catalog.activations import swiglu as swiglu
 from gradsmith.catalog.attention import attention as attention
+from gradsmith.catalog.bilinear import bilinear as bilinear
 from gradsmith.catalog.binary_cross_entropy import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from gradsmith.catalog.binary_cross_entropy import focal_loss as focal_loss
 from gradsmith.catalog.cross_entropy import cross_entropy as cross_entropy
 from gradsmith.catalog.exp import exp as exp
+from gradsmith.catalog.group_norm import group_norm as group_norm
 from gradsmith.catalog.huber import huber_loss as huber_loss
 from gradsmith.catalog.huber import smooth_l1_loss as smooth_l1_loss
 from gradsmith.catalog.kl_div import kl_div as kl_div
@@ -18,6 +20,9 @@ from gradsmith.catalog.linear import linear as linear
 from gradsmith.catalog.linear_cross_entropy import linear_cross_entropy as linear_cross_entropy
 from gradsmith.catalog.rms_norm import add_rms_norm as add_rms_norm
 from gradsmith.catalog.rms_norm import rms_norm as rms_norm
+from gradsmith.catalog.rotary import rotary_embedding as rotary_embedding
+from gradsmith.catalog.similarity import cosine_similarity as cosine_similarity
+from gradsmith.catalog.similarity import normalize as normalize
 from gradsmith.catalog.softmax import log_softmax as log_softmax
 from gradsmith.catalog.softmax import logsumexp as logsumexp
 from gradsmith.catalog.softmax import softmax as softmax

@@ -107,5 +107,5 @@ def _expanded(tensors: tuple[Tensor | None, ...]) -> list[Tensor | None]:
     return [None if tensor is None else next(present) for tensor in tensors]
 
 
-def _at(views: list[Tensor | None], index: tuple[int | slice, ...]) -> list[Tensor | None]:
+def _at(views: list[Tensor | None], index: tuple[slice, ...]) -> list[Tensor | None]:
     return [None if view is None else view[index] for view in views]

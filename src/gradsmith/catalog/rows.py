@@ -32,19 +32,19 @@ def pieces(rows: int, columns: int) -> Iterator[slice]:
         yield slice(start, min(rows, start + step))
 
 
-def blocks(shape: Sequence[int], times: int = 1) -> Iterator[tuple[int | slice, ...]]:
+def blocks(shape: Sequence[int], times: int = 1) -> Iterator[tuple[slice, ...]]:
     """Indices that take a tensor of this shape apart, each about as large as a cache; an element stands for `times`.
 
     They are for tensors of any strides, expanded ones too: no dimension is merged with another.
     """
-    if torch.Size(shape).numel() * times <= _PIECE:
+    if not shape or torch.Size(shape).numel() * times <= _PIECE:
         yield ()
         return
     inner = torch.Size(shape[1:]).numel() * times
     if inner > _PIECE:
         for index in range(shape[0]):
             for rest in blocks(shape[1:], times):
-                yield (index, *rest)
+                yield (slice(index, index + 1), *rest)
     else:
         step = _PIECE // inner
         for start in range(0, shape[0], step):

@@ -1,10 +1,11 @@
-"""`Linear`, as torch.nn has it."""
+"""`Linear` and `Bilinear`, as torch.nn has them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from gradsmith.catalog.bilinear import bilinear
 from gradsmith.catalog.linear import linear
 
 
@@ -22,3 +23,16 @@ class Linear(torch.nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """(*, in_features) -> (*, out_features). Raises RuntimeError for other shapes, as torch does."""
         return linear(input, self.weight, self.bias)
+
+
+class Bilinear(torch.nn.Bilinear):
+    """`torch.nn.Bilinear` on `gradsmith.catalog.bilinear`; constructor and state are inherited.
+
+    >>> layer = Bilinear(20, 30, 40)
+    >>> layer(torch.randn(128, 20), torch.randn(128, 30)).shape
+    torch.Size([128, 40])
+    """
+
+    def forward(self, input1: Tensor, input2: Tensor) -> Tensor:
+        """(*, in1_features) and (*, in2_features) -> (*, out_features). Raises RuntimeError for other shapes."""
+        return bilinear(input1, input2, self.weight, self.bias)

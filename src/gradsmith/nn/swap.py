@@ -14,22 +14,26 @@ from torch.nn import Module
 from gradsmith.define.errors import GradsmithError
 from gradsmith.nn.dropout import Dropout
 from gradsmith.nn.embedding import Embedding
-from gradsmith.nn.linear import Linear
+from gradsmith.nn.linear import Bilinear, Linear
 from gradsmith.nn.loss import BCEWithLogitsLoss, CrossEntropyLoss, HuberLoss, KLDivLoss, SmoothL1Loss
-from gradsmith.nn.norm import LayerNorm, RMSNorm
+from gradsmith.nn.norm import GroupNorm, LayerNorm, RMSNorm
+from gradsmith.nn.similarity import CosineSimilarity
 
 # Each is a subclass of the one that it replaces, and adds no state: a module changes over by changing its class.
 REPLACEMENTS: Mapping[type[Module], type[Module]] = {
     torch.nn.Linear: Linear,
+    torch.nn.Bilinear: Bilinear,
     torch.nn.Embedding: Embedding,
     torch.nn.LayerNorm: LayerNorm,
     torch.nn.RMSNorm: RMSNorm,
+    torch.nn.GroupNorm: GroupNorm,
     torch.nn.Dropout: Dropout,
     torch.nn.CrossEntropyLoss: CrossEntropyLoss,
     torch.nn.HuberLoss: HuberLoss,
     torch.nn.SmoothL1Loss: SmoothL1Loss,
     torch.nn.BCEWithLogitsLoss: BCEWithLogitsLoss,
     torch.nn.KLDivLoss: KLDivLoss,
+    torch.nn.CosineSimilarity: CosineSimilarity,
 }
 
 

@@ -1,0 +1,116 @@
+"""rotary_embedding: the rotation of the paper in both orders of features, and its inverse for a gradient."""
+
+import pytest
+import torch
+from agreement import assert_agrees, gradients, saved_bytes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from low_precision import DTYPES, assert_within_rounding
+from torch.autograd import gradcheck, gradgradcheck
+
+from gradsmith.catalog import rotary_embedding
+
+
+def plain(x, cos, sin, interleaved=False):
+    """As models write it: every feature times the cosine, its partner times the sine."""
+    count = 2 * cos.shape[-1]
+    turning, rest = x[..., :count], x[..., count:]
+    if interleaved:
+        cos, sin = (angle.repeat_interleave(2, -1) for angle in (cos, sin))
+        partner = torch.stack((-turning[..., 1::2], turning[..., 0::2]), -1).flatten(-2)
+    else:
+        cos, sin = (torch.cat((angle, angle), -1) for angle in (cos, sin))
+        partner = torch.cat((-turning[..., count // 2 :], turning[..., : count // 2]), -1)
+    return torch.cat((turning * cos + partner * sin, rest), -1)
+
+
+def angles(length, count, dtype=torch.float64):
+    theta = torch.arange(length).double()[:, None] / 10000 ** (torch.arange(count).double() / count)
+    return theta.cos().to(dtype), theta.sin().to(dtype)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(0, 3), max_size=2),
+    st.integers(0, 4),
+    st.integers(0, 3),
+    st.integers(0, 3),
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_value_and_derivatives_are_those_of_the_plain_formula(leading, length, count, rest, interleaved, strided, seed):
+    generator = torch.Generator().manual_seed(seed)
+    draw = lambda *shape: torch.randn(shape, generator=generator, dtype=torch.float64)
+    x, cos, sin = draw(*leading, length, 2 * count + rest), draw(length, count), draw(length, count)
+    x = x.mT.contiguous().mT if strided else x
+    ours, theirs = (lambda x, c, s, f=f: f(x, c, s, interleaved) for f in (rotary_embedding, plain))
+    assert_agrees(ours, theirs, (x, cos, sin), exact=False, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_differences_agree_in_both_modes(interleaved, backend):
+    double = lambda *shape: torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    inputs = double(2, 3, 5, 7), double(5, 3), double(5, 3)
+    ours = lambda x, c, s: rotary_embedding(x, c, s, interleaved)
+    assert gradcheck(ours, inputs, check_forward_ad=True)
+    assert gradgradcheck(ours, inputs)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_every_dtype_is_within_rounding_of_float64(dtype, interleaved, backend):
+    cos, sin = angles(6, 8, torch.float32)
+    x = torch.randn(2, 3, 6, 20).to(dtype)
+    assert_within_rounding(
+        lambda x: rotary_embedding(x, cos, sin, interleaved),
+        lambda x: plain(x, cos.double(), sin.double(), interleaved),
+        [x],
+    )
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_products_of_queries_and_keys_depend_on_their_distance_alone(interleaved):
+    cos, sin = angles(12, 4)
+    query, key = torch.randn(8, dtype=torch.float64), torch.randn(8, dtype=torch.float64)
+    queries = rotary_embedding(query.expand(12, 8), cos, sin, interleaved)
+    keys = rotary_embedding(key.expand(12, 8), cos, sin, interleaved)
+    scores = queries @ keys.mT
+    for distance in range(-5, 6):
+        diagonal = scores.diagonal(distance)
+        torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal))
+
+
+def test_the_gradient_is_the_rotation_back():
+    cos, sin = angles(5, 3)
+    x, upstream = torch.randn(2, 5, 6, dtype=torch.float64), torch.randn(2, 5, 6, dtype=torch.float64)
+    (got,) = gradients(lambda x: rotary_embedding(x, cos, sin), (x,), upstream)
+    torch.testing.assert_close(rotary_embedding(got, cos, sin), upstream)
+
+
+def test_the_input_is_not_saved_for_its_gradient():
+    cos, sin = angles(16, 4, torch.float32)
+    x = torch.randn(8, 2, 16, 8, requires_grad=True)
+    assert saved_bytes(lambda: rotary_embedding(x, cos, sin)) == 2 * 4 * 16 * 4
+
+
+def test_vmap_and_per_example_gradients_agree_with_the_plain_formula():
+    x, (cos, sin) = torch.randn(3, 5, 6), angles(5, 3, torch.float32)
+    got, want = (
+        torch.func.vmap(torch.func.grad(lambda x, f=f: f(x, cos, sin).pow(3).sum()))(x)
+        for f in (rotary_embedding, plain)
+    )
+    torch.testing.assert_close(got, want)
+
+
+def test_what_does_not_fit_is_named():
+    x = torch.randn(2, 5, 6)
+    cos, sin = angles(5, 3, torch.float32)
+    with pytest.raises(RuntimeError, match=r"`sin` has shape \[4, 3\], expected \[5, 3\] as `cos`"):
+        rotary_embedding(x, cos, sin[1:])
+    with pytest.raises(RuntimeError, match=r"`cos` of shape \[5, 3\] turns two features of `x`"):
+        rotary_embedding(x[..., :5], cos, sin)
+    with pytest.raises(
+        RuntimeError, match=r"leading dimensions of `cos`, \[5\], do not broadcast to those of `x`, \[2, 4\]"
+    ):
+        rotary_embedding(x[:, :4], cos, sin)
