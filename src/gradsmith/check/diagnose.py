@@ -7,12 +7,15 @@ The tests are ordered by how much they explain; the first that holds names the f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from gradsmith.check.describe import elements
 from gradsmith.check.diagnosis import structure, upstream, whole
 from gradsmith.check.diagnosis.patterns import Diagnosis, Wrong, same
+from gradsmith.check.diagnosis.repair import repairs
+from gradsmith.check.diagnosis.rewriting import Rewriting
 from gradsmith.check.judge import Judgement
 from gradsmith.check.subject import Subject
 
@@ -31,14 +34,31 @@ def diagnose(subject: Subject, judgement: Judgement, others: Sequence[Judgement]
         judgement.got[known],
         expected[known],
     )
+    found = _named(case)
+    rewriting = repairs(subject, others).get(judgement.position) if found.code == "gradient-wrong" else None
+    return found if rewriting is None else _with_repair(found, rewriting)
+
+
+def _named(case: Wrong) -> Diagnosis:
     for test in TESTS if not same(case.got, case.expected) else TESTS_OF_SMALL_ERRORS:
         found = test(case)
         if found is not None:
             return found
     return Diagnosis(
         "gradient-wrong",
-        f"backward returns a wrong derivative for `{case.name}` in {elements(judgement.wrong)}",
+        f"backward returns a wrong derivative for `{case.name}` in {elements(case.judgement.wrong)}",
         f"derive the gradient for `{case.name}` anew and compare it with autograd on a plain forward",
+    )
+
+
+def _with_repair(found: Diagnosis, rewriting: Rewriting) -> Diagnosis:
+    """The same, and the line at fault."""
+    line, before, after = rewriting.line, rewriting.before, rewriting.after
+    return replace(
+        found,
+        message=f"{found.message}; it is right with `{after}` for `{before}` on line {line}",
+        advice=f"line {line}: is `{after}` meant where it says `{before}`?",
+        evidence={**found.evidence, "repair": {"line": line, "from": before, "to": after}},
     )
 
 

@@ -79,5 +79,5 @@ def part(case: Wrong) -> Diagnosis | None:
         "gradient-wrong",
         f"backward returns a wrong derivative for `{case.name}` in {which}{by}",
         f"look at what is special about {which}",
-        {"elements": which} | ({"ratio": ratio} if isinstance(ratio, float) else {}),
+        {"wrong_where": which} | ({"ratio": ratio} if isinstance(ratio, float) else {}),
     )
