@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import pytest
+from squares import program
 
 pytest_plugins = ["pytester"]
 
@@ -12,21 +11,7 @@ pytest_plugins = ["pytester"]
 @pytest.fixture
 def project(pytester):
     """A project with a right and a wrong Function, and tests that call them and see nothing."""
-    source = "import torch\n"
-    for name, sign in (("Right", ""), ("Wrong", "-")):
-        source += textwrap.dedent(f"""
-            class {name}(torch.autograd.Function):
-                @staticmethod
-                def forward(ctx, x):
-                    ctx.save_for_backward(x)
-                    return x * x
-
-                @staticmethod
-                def backward(ctx, grad):
-                    (x,) = ctx.saved_tensors
-                    return {sign}2 * grad * x
-            """)
-    pytester.makepyfile(layers=source)
+    pytester.makepyfile(layers=program("Right", "Wrong"))
     return pytester
 
 

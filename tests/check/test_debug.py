@@ -2,34 +2,16 @@
 
 import pytest
 import torch
+from squares import Right, Wrong
 
 import gradsmith as gs
 
 
-class Right(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x * x
-
-    @staticmethod
-    def backward(ctx, grad_output):
-        (x,) = ctx.saved_tensors
-        return 2 * grad_output * x
-
-
-class Wrong(Right):
-    @staticmethod
-    def backward(ctx, grad_output):
-        (x,) = ctx.saved_tensors
-        return 3 * grad_output * x
-
-
 def test_a_wrong_function_stops_the_program_at_its_first_call():
     x = torch.randn(4, requires_grad=True)
-    with pytest.raises(gs.GradientError, match="gradient-scale") as caught, gs.debug():
+    with pytest.raises(gs.GradientError, match="gradient-sign") as caught, gs.debug():
         Wrong.apply(x)
-    assert "gradient-scale" in caught.value.report.codes
+    assert "gradient-sign" in caught.value.report.codes
 
 
 def test_right_functions_run_undisturbed():

@@ -9,41 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from squares import program
 
 from gradsmith.cli import main
 
 Command = Callable[..., Result]
 Write = Callable[..., Path]
 
-WRONG = """
-import torch
-
-class Wrong(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x * x
-
-    @staticmethod
-    def backward(ctx, grad):
-        (x,) = ctx.saved_tensors
-        return -2 * grad * x
-"""
-
-RIGHT = """
-import torch
-
-class Right(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x * x
-
-    @staticmethod
-    def backward(ctx, grad):
-        (x,) = ctx.saved_tensors
-        return 2 * grad * x
-"""
+WRONG, RIGHT = program("Wrong"), program("Right")
 
 
 @pytest.fixture(autouse=True)

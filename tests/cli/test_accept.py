@@ -96,7 +96,7 @@ def test_a_baseline_accepts_what_was_there_and_fails_on_what_is_new(gradsmith, w
     assert old.exit_code == 0
     assert "known in known.json" in old.stdout
     source = (directory / "a.py").read_text()
-    (directory / "a.py").write_text("# a line more\n" + source.replace("Wrong", "Worse") + source)
+    (directory / "a.py").write_text("\n".join(["# a line more", source.replace("Wrong", "Worse"), source]))
     new = gradsmith("check", "a.py", "--baseline", "known.json")
     assert new.exit_code == 1
     assert "in Worse" in new.stdout
