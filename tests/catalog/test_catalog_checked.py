@@ -29,6 +29,15 @@ CASES = {
         ((double(3, 4), double(2, 4)), {}),
         ((double(3, 4, needs=False), double(2, 4), double(2, needs=False)), {}),
     ],
+    "embedding": [
+        ((torch.tensor([[0, 2, 2], [4, 1, 0]]), double(5, 3)), {}),
+        ((torch.tensor(3), double(5, 3)), {}),
+    ],
+    "dropout": [
+        ((double(5, 7),), {}),
+        ((double(5, 7),), {"p": 0.2, "memory": "seed"}),
+        ((double(5, 7),), {"training": False}),
+    ],
     "cross_entropy": [
         ((double(4, 3), TARGETS), {}),
         ((double(4, 3), TARGETS), {"reduction": "none", "label_smoothing": 0.1}),
@@ -98,6 +107,14 @@ CASES = {
 )
 def test_check_finds_neither_error_nor_warning(name, inputs, options):
     report = check(CATALOG[name], inputs, options)
+    assert report.of("error") == ()
+    assert report.of("warning") == ()
+
+
+@pytest.mark.parametrize("options", [{"padding_idx": 1}, {"scale_grad_by_freq": True}], ids=str)
+def test_gradients_that_are_no_derivatives_by_definition_are_those_of_torch(options):
+    inputs = (torch.tensor([0, 2, 2, 1]), double(5, 3))
+    report = check(CATALOG["embedding"], inputs, options, reference=torch.nn.functional.embedding)
     assert report.of("error") == ()
     assert report.of("warning") == ()
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.autograd import Function
 
+import gradsmith as gs
 from gradsmith.check import Case, Report, check, check_case
 
 torch.set_num_threads(1)
@@ -90,6 +91,15 @@ def test_what_is_no_callable_is_refused():
 def test_a_spent_budget_is_said():
     report = check(Half, x(), budget=0.0)
     assert {skip.reason for skip in report.skipped} == {"budget spent"}
+
+
+def test_a_reference_gets_keyword_arguments_by_keyword():
+    scaled = gs.op(lambda x, shift, factor: x * factor + shift, x=lambda grad, factor: grad * factor, shift=None)
+
+    def reference(x, factor, *, unused=None, shift=0.0):
+        return factor * x + shift
+
+    assert check(scaled, x(), {"factor": 3.0, "shift": 1.0}, reference=reference).ok
 
 
 def test_keyword_arguments_become_positional():

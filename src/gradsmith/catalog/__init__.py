@@ -9,6 +9,8 @@ from gradsmith.catalog.bilinear import bilinear as bilinear
 from gradsmith.catalog.binary_cross_entropy import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from gradsmith.catalog.binary_cross_entropy import focal_loss as focal_loss
 from gradsmith.catalog.cross_entropy import cross_entropy as cross_entropy
+from gradsmith.catalog.dropout import dropout as dropout
+from gradsmith.catalog.embedding import embedding as embedding
 from gradsmith.catalog.exp import exp as exp
 from gradsmith.catalog.group_norm import group_norm as group_norm
 from gradsmith.catalog.huber import huber_loss as huber_loss

@@ -10,6 +10,8 @@ from gradsmith.catalog.attention import attention
 from gradsmith.catalog.bilinear import bilinear
 from gradsmith.catalog.binary_cross_entropy import binary_cross_entropy_with_logits, focal_loss
 from gradsmith.catalog.cross_entropy import cross_entropy
+from gradsmith.catalog.dropout import dropout
+from gradsmith.catalog.embedding import embedding
 from gradsmith.catalog.exp import exp
 from gradsmith.catalog.group_norm import group_norm
 from gradsmith.catalog.huber import huber_loss, smooth_l1_loss
@@ -25,6 +27,8 @@ from gradsmith.catalog.softmax import log_softmax, logsumexp, softmax
 CATALOG: Mapping[str, Callable[..., Any]] = {
     "exp": exp,
     "linear": linear,
+    "embedding": embedding,
+    "dropout": dropout,
     "attention": attention,
     "cross_entropy": cross_entropy,
     "huber_loss": huber_loss,

@@ -44,8 +44,8 @@ def check(
             checked for those that require one; for all floating ones if none does. Moved to float64 where
             the Function allows it.
         kwargs: keyword arguments.
-        reference: a plain forward of the same arguments; its autodiff in float64 is taken for the truth. For
-            a surrogate, the function whose gradient the backward is declared to be.
+        reference: a plain forward, called with the same arguments, `kwargs` by keyword; its autodiff in float64 is
+            taken for the truth. For a surrogate, the function whose gradient the backward is declared to be.
         only: codes to look for, and no others. skip: codes to leave out.
         budget: seconds; what does not fit is reported as skipped.
 

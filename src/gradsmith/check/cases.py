@@ -29,7 +29,8 @@ def cases_of(
     """
     function_class = function_class_of(fn)
     if function_class is not None:
-        return [Case.of(function_class, inputs, kwargs, reference=reference)]
+        case = Case.of(function_class, inputs, kwargs)
+        return _with_reference([case], reference, len(inputs), kwargs)
     if not callable(fn):
         raise TypeError(f"check takes a Function, a module or a callable, and got {type(fn).__name__}: {fn!r}")
     with record() as recording:
@@ -40,7 +41,7 @@ def cases_of(
         except Exception as error:  # The isolation boundary: `fn` is anybody's code.
             failure = Raised("call", error)
     if recording.cases:
-        return _with_reference(recording.cases, reference)
+        return _with_reference(recording.cases, reference, len(inputs), kwargs)
     if failure is not None:
         raise failure
     return [_plain_case(fn, inputs, kwargs, reference)]
@@ -52,7 +53,9 @@ def function_class_of(fn: Any) -> type[torch.autograd.Function] | None:
     return owner if inspect.isclass(owner) and issubclass(owner, torch.autograd.Function) else None
 
 
-def _with_reference(cases: list[Case], reference: Callable[..., Any] | None) -> list[Case]:
+def _with_reference(
+    cases: list[Case], reference: Callable[..., Any] | None, given: int, kwargs: Mapping[str, Any]
+) -> list[Case]:
     """A `reference` belongs to the callable; it can be a Function's only where there is one."""
     if reference is None:
         return cases
@@ -61,7 +64,25 @@ def _with_reference(cases: list[Case], reference: Callable[..., Any] | None) -> 
         raise ValueError(
             f"reference= is for one Function, and this callable applies several: {names}; check each alone"
         )
-    return [dataclasses.replace(case, reference=reference) for case in cases]
+    return [dataclasses.replace(case, reference=_called_alike(reference, case, given, kwargs)) for case in cases]
+
+
+def _called_alike(
+    reference: Callable[..., Any], case: Case, given: int, kwargs: Mapping[str, Any]
+) -> Callable[..., Any]:
+    """`reference` with `given` positional arguments and the others by keyword, as they were passed to the Function.
+
+    Its parameters may stand in another order, and it may have others between them.
+    """
+    names = case.argument_names[given:]
+    if not set(kwargs) <= set(names):
+        return reference
+
+    def call(*values: Any, **keywords: Any) -> Any:
+        named = dict(zip(names, values[given:], strict=True))
+        return reference(*values[:given], **{name: named[name] for name in names if name in kwargs}, **keywords)
+
+    return call if kwargs else reference
 
 
 def _requiring(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
