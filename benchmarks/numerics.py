@@ -43,6 +43,10 @@ def gated(activation):
     return lambda gate, up: activation(gate) * up
 
 
+def feed_forward(gate, up, weight):
+    return functional.linear(functional.silu(gate) * up, weight)
+
+
 def added(norm):
     def both(input, residual, *rest):
         return norm(input + residual, *rest), input + residual
@@ -89,6 +93,7 @@ CASES = {
     "silu": Case(functional.silu, lambda: (x(),)),
     "geglu": Case(gated(functional.gelu), lambda: (x(), x())),
     "swiglu": Case(gated(functional.silu), lambda: (x(), x())),
+    "swiglu_linear": Case(feed_forward, lambda: (x(64, WIDTH), x(64, WIDTH), x(256, WIDTH) / 32)),
 }
 
 

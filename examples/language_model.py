@@ -4,8 +4,8 @@
     python examples/language_model.py --steps 2000     # goes on from where the last run ended
 
 Two models start from the same weights and read the same batches: one as it is written below, with torch.nn alone, and
-one that `gs.nn.swap` changed over, to gradsmith's layers and to two ops of this file that save less. They take turns,
-so that whatever else the machine does slows both alike. Printed are the loss on text that they have not seen, steps
+one that `gs.nn.swap` changed over to gradsmith's layers, attention and gated feed-forward. They take turns, so that
+whatever else the machine does slows both alike. Printed are the loss on text that they have not seen, steps
 per second, and the memory that training takes in a process of its own. Where matplotlib is installed, the loss curves
 are plotted.
 """
@@ -46,11 +46,11 @@ class Attention(nn.Module):
 
     def forward(self, x, rotation):
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, HEAD)).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(*self.turned(q, k, v, rotation), is_causal=True)
-        return self.drop(self.out(mixed.transpose(1, 2).flatten(2)))
+        return self.drop(self.out(self.mixed(q, k, v, rotation).transpose(1, 2).flatten(2)))
 
-    def turned(self, q, k, v, rotation):
-        return rotate(q, rotation), rotate(k, rotation), v
+    def mixed(self, q, k, v, rotation):
+        q, k = rotate(q, rotation), rotate(k, rotation)
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
 class SwiGLU(nn.Module):
@@ -117,40 +117,16 @@ def rotate(x, rotation):
     return torch.cat((a * cos - b * sin, a * sin + b * cos), -1)
 
 
-@gs.op
-def turn(x, rotation):
-    """`rotate` with the gradient of a rotation, which is the rotation back: nothing of x is saved."""
-    return rotate(x, rotation)
-
-
-@turn.vjp("x")
-def _(grad, rotation):
-    return rotate(grad, rotation * torch.tensor([1.0, -1.0]).view(2, 1, 1))
-
-
-@gs.op
-def gated(gate, up, weight):
-    """silu(gate) * up, through a linear layer. The product is computed again in the backward and not saved."""
-    return functional.linear(functional.silu(gate) * up, weight)
-
-
-@gated.vjp("gate", "up", "weight")
-def _(grad, gate, up, weight):
-    hidden, sigmoid = grad @ weight, gate.sigmoid()
-    active = gate * sigmoid
-    for_gate = hidden * up * torch.addcmul(sigmoid, active, 1 - sigmoid)
-    for_weight = grad.reshape(-1, len(weight)).mT @ (active * up).reshape(-1, weight.shape[1])
-    return for_gate.sum_to_size(gate.shape), (hidden * active).sum_to_size(up.shape), for_weight
-
-
 class LeanAttention(Attention):
-    def turned(self, q, k, v, rotation):
-        return turn(q, rotation), turn(k, rotation), v.contiguous()  # a view would keep q and k in memory, too
+    def mixed(self, q, k, v, rotation):
+        q, k = (gs.catalog.rotary_embedding(x, *rotation) for x in (q, k))
+        return gs.attention(q, k, v.contiguous(), is_causal=True)  # a view would keep q and k in memory, too
 
 
 class LeanSwiGLU(SwiGLU):
     def forward(self, x):
-        return self.drop(gated(self.gate(x), self.up(x), self.down.weight))
+        """The product of gate and up is computed again in the backward and not saved."""
+        return self.drop(gs.catalog.swiglu_linear(self.gate(x), self.up(x), self.down.weight))
 
 
 class Run:

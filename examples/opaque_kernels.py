@@ -1,6 +1,6 @@
 """Kernels that torch cannot see into, with a gradient: a special function of SciPy, and a loop compiled by numba.
 
-    python examples/opaque_kernels.py          (needs scipy; the second part needs numba)
+python examples/opaque_kernels.py          (needs scipy; the second part needs numba)
 """
 
 import importlib.util

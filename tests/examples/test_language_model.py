@@ -145,18 +145,6 @@ def test_the_lean_layers_save_less(script):
     assert saved.after < 0.75 * saved.before
 
 
-def test_the_ops_of_the_example_pass_the_check(script):
-    torch.manual_seed(0)
-    rotation = script.LanguageModel(32, 1, 4, 0.0).rotation.double()
-    x = torch.randn(2, 3, 4, 32, dtype=torch.float64, requires_grad=True)
-    gate, up = (torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    weight = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
-    for op, inputs in ((script.turn, (x, rotation)), (script.gated, (gate, up, weight))):
-        report = gs.check(op, inputs)
-        assert not report.of("error"), report
-        assert not report.of("warning"), report
-
-
 def test_attention_is_causal_and_rotation_keeps_lengths(script):
     torch.manual_seed(0)
     attention = script.Attention(64, 0.0)

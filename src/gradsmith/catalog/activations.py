@@ -14,10 +14,10 @@ from gradsmith.native import kernels
 
 _silu_backward: Any = torch.ops.aten.silu_backward.default
 _gelu_backward: Any = torch.ops.aten.gelu_backward.default
-_SILU, _GELU, _GELU_TANH = 0, 1, 2  # as the kernels number them
+SILU, _GELU, _GELU_TANH = 0, 1, 2  # as the kernels number them
 
 
-@op(input=lambda grad, input: _slope(_SILU, grad, input))
+@op(input=lambda grad, input: _slope(SILU, grad, input))
 def silu(input: Tensor) -> Tensor:
     """x σ(x), σ the logistic function: as `torch.nn.functional.silu`, also called swish.
 
@@ -73,13 +73,13 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     >>> swiglu(torch.tensor([1.0]), torch.tensor([2.0]))
     tensor([1.4621])
     """
-    _check("swiglu", gate, up)
-    return _gated(_SILU, gate, up)
+    check_gated("swiglu", gate, up)
+    return gated(SILU, gate, up)
 
 
 @swiglu.vjp("gate", "up")
 def _(grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-    return _gated_gradients(_SILU, grad, gate, up)
+    return gated_gradients(SILU, grad, gate, up)
 
 
 @op
@@ -101,16 +101,16 @@ def geglu(gate: Tensor, up: Tensor, approximate: str = "none") -> Tensor:
     >>> geglu(torch.tensor([1.0]), torch.tensor([2.0]))
     tensor([1.6827])
     """
-    _check("geglu", gate, up)
-    return _gated(_kind(approximate), gate, up)
+    check_gated("geglu", gate, up)
+    return gated(_kind(approximate), gate, up)
 
 
 @geglu.vjp("gate", "up")
 def _(grad: Tensor, gate: Tensor, up: Tensor, approximate: str) -> tuple[Tensor, Tensor]:
-    return _gated_gradients(_kind(approximate), grad, gate, up)
+    return gated_gradients(_kind(approximate), grad, gate, up)
 
 
-def _gated(kind: int, gate: Tensor, up: Tensor) -> Tensor:
+def gated(kind: int, gate: Tensor, up: Tensor) -> Tensor:
     native = kernels(gate, up)
     if native is not None:
         rows = (_rows(tensor) for tensor in (gate, up))
@@ -124,7 +124,7 @@ def _gated(kind: int, gate: Tensor, up: Tensor) -> Tensor:
     return out.view(gate.shape)
 
 
-def _gated_gradients(kind: int, grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+def gated_gradients(kind: int, grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
     native = kernels(grad, gate, up)
     if native is not None:
         for_gate, for_up = native.gated_backward(kind, *(_rows(tensor) for tensor in (grad, gate, up)))
@@ -140,12 +140,12 @@ def _gated_gradients(kind: int, grad: Tensor, gate: Tensor, up: Tensor) -> tuple
 
 
 def _activate(kind: int, x: Tensor) -> Tensor:
-    return functional.silu(x) if kind == _SILU else functional.gelu(x, approximate=_name(kind))
+    return functional.silu(x) if kind == SILU else functional.gelu(x, approximate=_name(kind))
 
 
 def _slope(kind: int, grad: Tensor, x: Tensor) -> Tensor:
     """The gradient of an activation: in one pass, and where that has no derivative of its own, written out."""
-    if kind != _SILU:
+    if kind != SILU:
         return _gelu_backward(grad, x, approximate=_name(kind))  # type: ignore[no-any-return]
     if not watched():
         return _silu_backward(grad, x)  # type: ignore[no-any-return]
@@ -169,7 +169,7 @@ def _rows(tensor: Tensor) -> Tensor:
     return rows if rows.shape[1] <= 1 or rows.stride(1) == 1 else rows.contiguous()
 
 
-def _check(name: str, gate: Tensor, up: Tensor) -> None:
+def check_gated(name: str, gate: Tensor, up: Tensor) -> None:
     if gate.shape != up.shape or gate.dtype != up.dtype:
         raise RuntimeError(
             f"{name}: `up` is {up.dtype} of shape {list(up.shape)}, expected {gate.dtype} of shape "

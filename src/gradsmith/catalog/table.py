@@ -23,6 +23,7 @@ from gradsmith.catalog.rms_norm import add_rms_norm, rms_norm
 from gradsmith.catalog.rotary import rotary_embedding
 from gradsmith.catalog.similarity import cosine_similarity, normalize
 from gradsmith.catalog.softmax import log_softmax, logsumexp, softmax
+from gradsmith.catalog.swiglu_linear import swiglu_linear
 
 CATALOG: Mapping[str, Callable[..., Any]] = {
     "exp": exp,
@@ -53,4 +54,5 @@ CATALOG: Mapping[str, Callable[..., Any]] = {
     "gelu": gelu,
     "silu": silu,
     "swiglu": swiglu,
+    "swiglu_linear": swiglu_linear,
 }
