@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 from torch import Tensor
 
-from gradsmith.define import saves, tree
+from gradsmith.define import tree
 from gradsmith.define.errors import CallError, FormulaError, GradsmithError
-from gradsmith.define.formula import METADATA, Formula, Need, Vocabulary
+from gradsmith.define.formula import Formula, Vocabulary
 from gradsmith.define.keep import Constant, Kept
 from gradsmith.define.primitive import (
     SIMPLE,
@@ -21,15 +20,12 @@ from gradsmith.define.primitive import (
     Plan,
     Primitive,
     Returned,
-    Slot,
     Values,
     is_differentiable,
 )
+from gradsmith.define.program import Environment, Step, jvp_plan, ranges, vjp_plan
 from gradsmith.define.projection import project
 from gradsmith.define.signature import Signature
-
-Environment = Sequence[Any]  # the upstream gradients of all outputs, then the saved values
-Fetch = Callable[[Environment], Any]
 
 
 @dataclass(frozen=True)
@@ -57,7 +53,7 @@ class TablePrimitive(Primitive):
         super().__init__(table.name, tuple(names), table.once)
         self.table, self.structures = table, structures
         self.flat = all(structure == tree.LEAF for structure in structures)
-        self.positions = _ranges(table.signature.names, structures)
+        self.positions = ranges(table.signature.names, structures)
         self.owner = [name for name, span in self.positions.items() for _ in span]
         known = table.zero.union(*[formula.targets for formula in table.formulas])
         self.missing = tuple(index for index, name in enumerate(self.owner) if name not in known)
@@ -130,7 +126,7 @@ class TablePrimitive(Primitive):
         key = needs if layout is SIMPLE else (needs, layout)
         plan = self.plans.get(key)
         if plan is None:
-            plan = self.plans[key] = self._make_plan(needs, layout)
+            plan = self.plans[key] = vjp_plan(self, needs, layout)
         return plan
 
     def jvp_plan(self, needs: Needs, layout: Layout) -> Plan:
@@ -139,68 +135,13 @@ class TablePrimitive(Primitive):
         key = ("jvp", needs, layout)
         plan = self.plans.get(key)
         if plan is None:
-            plan = self.plans[key] = self._make_plan(needs, layout, [self.table.jvp])
+            plan = self.plans[key] = jvp_plan(self, needs, layout, self.table.jvp)
         return plan
 
-    def _make_plan(self, needs: Needs, layout: Layout, formulas: Sequence[Formula] | None = None) -> Plan:
-        needed = {name for name, need in zip(self.owner, needs, strict=True) if need}
-        names = saves.Names(self.positions, self._output_ranges(layout), _ranges(layout.residuals))
-        running = saves.wanted(self.table.formulas, needed) if formulas is None else formulas
-        for formula in running:
-            self._check_residuals(formula, layout)
-        slots = saves.slots(running, names, 0 if self.once else len(self.owner))  # once: nothing is computed again
-        first = len(self.owner) if formulas is not None else tree.size(layout.outputs)
-        where = {slot: first + position for position, slot in enumerate(slots)}
-        flags = {name: name in needed for name in self.table.signature.names}
-        fetch = {
-            formula: tuple(self._fetch(need, names, where, layout, flags) for need in formula.needs)
-            for formula in running
-        }
-        return Plan(needs, layout, slots, [self._step(formula, fetch[formula]) for formula in running])
-
-    def _step(self, formula: Formula, fetches: tuple[Fetch | int, ...]) -> Step:
-        positions = [fetch for fetch in fetches if isinstance(fetch, int)]
-        gather = itemgetter(*positions) if len(positions) == len(fetches) > 1 else _gatherer(fetches)
-        alone = self.flat and len(formula.targets) == 1
-        return Step(formula, formula.function, gather, self.positions[formula.targets[0]][0] if alone else None)
-
-    def _check_residuals(self, formula: Formula, layout: Layout) -> None:
-        for need in formula.needs:
-            if need.kind == "residual" and need.name not in layout.residuals:
-                raise FormulaError(
-                    f"op {self.name}: the formula for {', '.join(formula.targets) or 'the jvp'} asks for the residual "
-                    f"`{need.name}`, which this call of the forward did not keep; return gs.keep(out, {need.name}=…)"
-                )
-
-    def _output_ranges(self, layout: Layout) -> dict[str, range]:
+    def output_ranges(self, layout: Layout) -> dict[str, range]:
+        """The flat positions of each named output."""
         named = self.table.words.outputs
-        return _ranges(named, layout.outputs[2]) if named else {"out": range(tree.size(layout.outputs))}
-
-    def _structure_of(self, need: Need, layout: Layout) -> tree.Structure:
-        if need.kind in ("argument", "tangent", *METADATA):
-            return self.structures[self.table.signature.names.index(need.name)]
-        if need.kind in ("output", "upstream"):
-            named = self.table.words.outputs
-            structure: tree.Structure = layout.outputs[2][named.index(need.name)] if named else layout.outputs
-            return structure
-        return tree.LEAF
-
-    def _fetch(
-        self, need: Need, names: saves.Names, where: dict[Slot, int], layout: Layout, flags: dict[str, bool]
-    ) -> Fetch | int:
-        """How one parameter of a formula gets its value: a position in the environment, or a function of it."""
-        if need.kind == "needs":
-            return lambda environment: flags
-        if need.kind == "upstream":
-            at = list(names.outputs[need.name])
-        elif need.kind == "tangent":
-            at = list(names.arguments[need.name])
-        else:
-            at = [where[slot] for slot in names.slots(need)]
-        structure = self._structure_of(need, layout)
-        if structure == tree.LEAF:
-            return at[0]
-        return lambda environment: tree.unflatten(structure, iter([environment[i] for i in at]))
+        return ranges(named, layout.outputs[2]) if named else {"out": range(tree.size(layout.outputs))}
 
     def vjp(self, plan: Plan, values: Values, upstream: Values, metas: Values, out_metas: Values | None) -> list[Any]:
         grads: list[Any] = [None] * len(self.owner)
@@ -241,8 +182,8 @@ class TablePrimitive(Primitive):
         """Whether any of the upstream gradients that the formula asks for is there; else its gradient is zero."""
         if not self.table.words.outputs:
             return True
-        ranges = self._output_ranges(layout)
-        asked = [index for need in formula.needs if need.kind == "upstream" for index in ranges[need.name]]
+        spans = self.output_ranges(layout)
+        asked = [index for need in formula.needs if need.kind == "upstream" for index in spans[need.name]]
         return any(upstream[index] is not None for index in asked)
 
     def _distribute(
@@ -298,34 +239,6 @@ class TablePrimitive(Primitive):
         from gradsmith.define.explicit import run_vmap
 
         return run_vmap(self, info, in_dims, args)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One formula to run."""
-
-    formula: Formula
-    function: Callable[..., Any]
-    gather: Callable[[Environment], Sequence[Any]]  # its parameters, from the environment
-    target: int | None  # the flat argument, where it gives the gradient of just one
-
-
-def _gatherer(fetches: Sequence[Fetch | int]) -> Callable[[Environment], Sequence[Any]]:
-    def gather(environment: Environment) -> list[Any]:
-        return [environment[f] if isinstance(f, int) else f(environment) for f in fetches]
-
-    return gather
-
-
-def _ranges(names: Sequence[str], structures: Sequence[tree.Structure] | None = None) -> dict[str, range]:
-    """The flat positions of each name, one after the other."""
-    spans: dict[str, range] = {}
-    start = 0
-    for index, name in enumerate(names):
-        stop = start + (1 if structures is None else tree.size(structures[index]))
-        spans[name] = range(start, stop)
-        start = stop
-    return spans
 
 
 def _fresh(out: Any, args: Values) -> Any:
