@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +11,7 @@ from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.isolation import Raised
 from gradsmith.check.judge import Judgement, judge
+from gradsmith.check.oracle import differentiable_places, random_direction
 from gradsmith.check.subject import Subject
 
 
@@ -19,7 +21,12 @@ def sort_out(subject: Subject) -> tuple[Finding | None, list[Judgement]]:
     suspicious = [judgement for judgement in judgements if judgement.verdict in ("wrong", "constant")]
     if not suspicious or subject.case.reference is not None:
         return None, suspicious
-    note = modifier(subject, suspicious) or surrogate(subject, judgements)
+    note = (
+        modifier(subject, suspicious)
+        or surrogate(subject, judgements)
+        or choice(subject, suspicious)
+        or saturated(subject, suspicious)
+    )
     return note, [] if note is not None else suspicious
 
 
@@ -58,6 +65,74 @@ def surrogate(subject: Subject, judgements: Sequence[Judgement]) -> Finding | No
         f"forward is constant almost everywhere in {names} and backward is not zero: a surrogate{more}",
         advice="declare it (gs.surrogate, gs.straight_through, reference=), and it is checked against that",
     )
+
+
+def choice(subject: Subject, suspicious: Sequence[Judgement]) -> Finding | None:
+    """Several outputs, some of them constant almost everywhere (a code, a one-hot): a surrogate through those,
+    where what comes through the others is right."""
+    flat = [_is_flat(subject, place) for place in differentiable_places(subject)]
+    if all(flat) or not any(flat):
+        return None
+    rest = subject.at(subject.inputs, subject.label)
+    pairs = zip(subject.base_upstream, flat, strict=True)
+    rest.base_upstream = tuple(torch.zeros_like(up) if still else up for up, still in pairs)
+    if any(judge(rest, judgement.position).verdict != "right" for judgement in suspicious):
+        return None
+    names = ", ".join(f"`{subject.argument(j.position)}`" for j in suspicious)
+    return finding(
+        subject,
+        "surrogate-gradient",
+        subject.argument(suspicious[0].position),
+        f"an output is constant almost everywhere and passes a gradient on to {names}: a surrogate; what comes "
+        "through the other outputs is right",
+        advice="declare it (gs.surrogate, gs.straight_through, reference=), and it is checked against that",
+    )
+
+
+def saturated(subject: Subject, suspicious: Sequence[Judgement]) -> Finding | None:
+    """A clamp that passes a gradient on where it clamps. A forgotten mask looks the same, so the author's own
+    words decide."""
+    if not _calls_itself_a_surrogate(subject.case.function_class):
+        return None
+    for judgement in suspicious:
+        wrong, expected = judgement.wrong, judgement.expected
+        if wrong is None or expected is None or bool(expected[wrong].any()):
+            return None
+    names = ", ".join(f"`{subject.argument(j.position)}`" for j in suspicious)
+    return finding(
+        subject,
+        "surrogate-gradient",
+        subject.argument(suspicious[0].position),
+        f"backward passes a gradient on to elements of {names} in which the forward is constant, and elsewhere the "
+        "derivative: a surrogate, as its author says",
+        advice="declare it (gs.surrogate, gs.straight_through, reference=), and it is checked against that",
+    )
+
+
+_WORDS = re.compile(r"(?i:straight[-_ ]?through|surrogate)|(?<![A-Z])(STE|Ste)(?![a-z])|(?<![a-z])ste(?![a-z])")
+
+
+def _calls_itself_a_surrogate(function_class: type | None) -> bool:
+    """Whether the class says in its name or documentation that its gradient is a surrogate."""
+    return function_class is not None and bool(
+        _WORDS.search(function_class.__name__) or _WORDS.search(function_class.__doc__ or "")
+    )
+
+
+def _is_flat(subject: Subject, place: int) -> bool:
+    """Whether small steps in all arguments at once leave an output as it is."""
+    needs = tuple(False for _ in subject.inputs)
+    for step in (1e-4, -1e-4, 2e-5):
+        moved = list(subject.inputs)
+        for position in subject.arguments:
+            moved[position] = moved[position].detach() + step * random_direction(moved[position], 13)
+        try:
+            after = subject.forward(tuple(moved), needs=needs).outputs[place]
+        except (Raised, IndexError):
+            return False
+        if not _equal(subject.base.outputs[place].detach(), after):
+            return False
+    return True
 
 
 def depends(subject: Subject, position: int) -> bool:

@@ -17,13 +17,12 @@ from gradsmith.check.diagnosis.patterns import Diagnosis, Wrong, same
 from gradsmith.check.diagnosis.repair import repairs
 from gradsmith.check.diagnosis.rewriting import Rewriting
 from gradsmith.check.judge import Judgement
-from gradsmith.check.subject import Subject
 
 
-def diagnose(subject: Subject, judgement: Judgement, others: Sequence[Judgement]) -> Diagnosis:
+def diagnose(judgement: Judgement, others: Sequence[Judgement]) -> Diagnosis:
     """Name the fault of one argument's gradient; `others` are the judgements of the other arguments."""
     assert judgement.expected is not None
-    expected = judgement.expected.detach()
+    subject, expected = judgement.at, judgement.expected.detach()
     known = torch.isfinite(expected)
     case = Wrong(
         subject,

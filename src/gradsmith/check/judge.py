@@ -40,6 +40,7 @@ class Judgement:
     verdict: Verdict
     position: int
     got: torch.Tensor
+    at: Subject  # the point at which it was judged: the one asked about, or close by
     expected: torch.Tensor | None = None
     wrong: torch.Tensor | None = None
     oracle: str = ""
@@ -47,7 +48,10 @@ class Judgement:
     missing: bool = False  # the backward gave None
     reason: str = ""  # why unknown
     kink: bool = False
-    label: str = "as given"
+
+    @property
+    def label(self) -> str:
+        return self.at.label
 
 
 def judge(subject: Subject, position: int) -> Judgement:
@@ -66,7 +70,7 @@ def _judge(subject: Subject, position: int) -> Judgement:
         except Raised:
             continue
         if other.verdict != "unknown":
-            return replace(other, label=nearby.label, kink=judgement.kink)
+            return replace(other, kink=judgement.kink)
     return judgement
 
 
@@ -83,7 +87,7 @@ def _judge_here(subject: Subject, position: int) -> Judgement:
     found = subject.base_grads[position]
     value = subject.inputs[position]
     got = torch.zeros_like(value) if found is None else found.detach()
-    start = Judgement("right", position, got, missing=found is None, label=subject.label)
+    start = Judgement("right", position, got, subject, missing=found is None)
     if got.numel() == 0 or not subject.base_upstream:
         return start
     if not all(bool(torch.isfinite(out).all()) for out in subject.base.differentiable):
@@ -157,7 +161,7 @@ def _with_replay(subject: Subject, start: Judgement, expected: torch.Tensor, wro
     direction = sign * step_sizes(subject.inputs[position]).to(got.real.dtype) * _few(wrong)
     estimate = base_slope(subject, position, direction, expected)
     if supports(subject, estimate, expected, direction):
-        if estimate.constant and not bool(expected.any()) and is_constant(subject, position, got):
+        if not bool(expected.any()) and is_constant(subject, position, got):
             return replace(start, verdict="constant", oracle="differences")
         if _wrong_alone(subject, start, expected, wrong):
             error = relative_error(estimate, direction, expected)

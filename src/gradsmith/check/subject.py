@@ -300,6 +300,12 @@ class Subject:
         return not same_values(self.base.outputs, self.forward(seed=SEED + 1).outputs, self.tolerance.exact)
 
     @cached_property
+    def draws(self) -> bool:
+        """Whether `backward` draws random numbers itself: another state of the generators, other gradients."""
+        again = self.backward(self.base, self.base_upstream, retain_graph=True, seed=SEED + 1)
+        return not same_values(self.base_grads, again, 10 * self.tolerance.exact)
+
+    @cached_property
     def failure(self) -> Raised | None:
         """What one forward and backward at the point raises, if it does."""
         try:

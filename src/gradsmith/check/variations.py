@@ -1,6 +1,7 @@
 """Variations of a case's inputs: other sizes, other ranks, optional arguments left out.
 
-Sizes that are equal in the case stay equal: a size is a symbol, renamed in every input at once.
+Sizes that are equal in the case stay equal: a size is a symbol, renamed in every input at once, also where it
+stands as a number (`T=6` beside six steps).
 """
 
 from __future__ import annotations
@@ -67,6 +68,8 @@ def _reduced(subject: Subject) -> Subject | None:
 
 
 def _renamed(value: Any, size: int, new: int) -> Any:
+    if _stands_for(value, size):
+        return new
     if not isinstance(value, torch.Tensor):
         return value
     result = value.detach()
@@ -81,11 +84,19 @@ def _renamed(value: Any, size: int, new: int) -> Any:
     return result.clone()
 
 
+def _stands_for(value: Any, size: int) -> bool:
+    """Whether a number is this size: below 3 it more likely says which dimension."""
+    return type(value) is int and value == size > 2
+
+
 def reranked(subject: Subject) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """The first tensor, or all that take a gradient, with a leading dimension more; the first with one
     less."""
     floats = [i for i, value in enumerate(subject.inputs) if is_float(value)]
     if not floats:
+        return
+    first = subject.inputs[floats[0]]
+    if first.dim() and any(_stands_for(value, first.shape[0]) for value in subject.inputs):
         return
     for which in ((floats[0],), tuple(floats))[: len(floats)]:
         names = ", ".join(f"`{subject.argument(i)}`" for i in which)
@@ -94,7 +105,6 @@ def reranked(subject: Subject) -> Iterator[tuple[str, tuple[Any, ...]]]:
             value = moved[i].detach()
             moved[i] = torch.stack([value, value * 0.9 + 0.01 * value.abs()])
         yield f"a leading dimension of 2 for {names}", tuple(moved)
-    first = subject.inputs[floats[0]]
     if first.dim() > 0 and first.shape[0] > 0:
         moved = list(subject.inputs)
         moved[floats[0]] = first.detach()[0].clone()

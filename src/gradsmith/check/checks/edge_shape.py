@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from gradsmith.check.checks.returned import wrong_shape
-from gradsmith.check.deliberate import sort_out
+from gradsmith.check.deliberate import depends, sort_out
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.isolation import Raised
@@ -38,8 +38,9 @@ class Broken:
 def check(subject: Subject) -> Iterator[Finding]:
     broken: dict[Any, list[Broken]] = {}
     refused = 0
-    mistaken = bool(sort_out(subject)[1])
-    right = {position for position in subject.arguments if judge(subject, position).verdict == "right"}
+    meant, mistakes = sort_out(subject)
+    judged = () if meant is not None else subject.arguments  # a surrogate agrees with the slope by accident
+    right = {position for position in judged if judge(subject, position).verdict == "right"}
     start = reduced(subject)
     for variation, inputs in (*resized(start), *reranked(start)):
         label = labelled(start, variation)
@@ -49,7 +50,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             continue
         subject.variations.append(label)
         for fault in _faults(varied, right):
-            if fault.argument is None and mistaken:
+            if fault.argument is None and mistakes:
                 subject.refused.append(f"{label}: {fault.what}, which may follow from the wrong gradient")
                 continue
             broken.setdefault((fault.argument, fault.raised is None), []).append(fault)
@@ -72,6 +73,8 @@ def _faults(varied: Subject, right: set[int]) -> Iterator[Broken]:
         if named is None:
             yield Broken(varied.label, None, f"backward raises {_exception(failure)}", varied, failure)
             return
+        if not depends(varied, named):
+            return  # the forward does not look at it, so that it takes it says nothing
         grad, value = varied.base.raw[0].returned[named], varied.inputs[named]
         name = varied.argument(named)
         what = f"backward returns shape {list(grad.shape)} for `{name}` of shape {list(value.shape)}"

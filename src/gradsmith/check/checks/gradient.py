@@ -35,7 +35,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         yield meant
     for judgement in mistakes:
         if not wrong_shape(subject, judgement.position):
-            yield _wrong(subject, judgement, judgements)
+            yield _wrong(judgement, judgements)
     for judgement in judgements:
         if judgement.verdict == "unknown":
             yield _unknown(subject, judgement)
@@ -43,7 +43,8 @@ def check(subject: Subject) -> Iterator[Finding]:
             yield _elsewhere(subject, judgement)
 
 
-def _wrong(subject: Subject, judgement: Judgement, judgements: Sequence[Judgement]) -> Finding:
+def _wrong(judgement: Judgement, judgements: Sequence[Judgement]) -> Finding:
+    subject = judgement.at
     name = subject.argument(judgement.position)
     if judgement.verdict == "constant":
         return finding(
@@ -54,7 +55,7 @@ def _wrong(subject: Subject, judgement: Judgement, judgements: Sequence[Judgemen
             evidence={"oracle": judgement.oracle, "got": largest(judgement.got)},
             advice=f"return None for `{name}`",
         )
-    diagnosis = diagnose(subject, judgement, judgements)
+    diagnosis = diagnose(judgement, judgements)
     return finding(
         subject,
         diagnosis.code,
@@ -75,7 +76,7 @@ def evidence(judgement: Judgement) -> dict[str, Any]:
     flat = int(off.reshape(-1).argmax())
     index = [int(place) for place in torch.unravel_index(torch.tensor(flat), expected.shape)]
     got, right = judgement.got.reshape(-1)[flat].item(), expected.reshape(-1)[flat].item()
-    facts: dict[str, Any] = {
+    return {
         "element": index,
         "got": _plain(got),
         "expected": _plain(right),
@@ -86,9 +87,6 @@ def evidence(judgement: Judgement) -> dict[str, Any]:
         "oracle": judgement.oracle,
         "oracle_error": judgement.error,
     }
-    if judgement.label != "as given":
-        facts["inputs"] = judgement.label
-    return facts
 
 
 def largest(tensor: torch.Tensor) -> Any:

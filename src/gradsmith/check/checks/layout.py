@@ -22,6 +22,9 @@ CODES = ("layout-dependent",)
 
 
 def check(subject: Subject) -> Iterator[Finding]:
+    if subject.draws:
+        subject.refused.append("layouts: a random backward draws in the order of the memory")
+        return
     yield from _inputs(subject)
     yield from _upstream(subject)
 

@@ -9,13 +9,13 @@ among these.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
 
 from gradsmith.check.checks.gradient import evidence
 from gradsmith.check.compare import scale
+from gradsmith.check.deliberate import sort_out
 from gradsmith.check.diagnose import diagnose
 from gradsmith.check.difference import Estimate
 from gradsmith.check.finding import Finding
@@ -30,6 +30,9 @@ CODES = ("gradient-nonfinite", "gradient-wrong", "gradient-sign", "gradient-scal
 
 
 def check(subject: Subject) -> Iterator[Finding]:
+    if sort_out(subject)[0] is not None:
+        subject.refused.append("other values: a gradient that is no derivative on purpose")
+        return
     subject = reduced(subject)
     for position in subject.arguments:
         judgement = judge(subject, position)
@@ -147,14 +150,14 @@ def _at_other_sizes(subject: Subject, position: int) -> Finding | None:
         if iterative and bool(torch.isfinite(judgement.got).all()):
             continue  # out there it may not have converged, and backward rests on that it has
         others = [judge(varied, other) for other in varied.arguments]
-        diagnosis = diagnose(varied, judgement, others)
+        diagnosis = diagnose(judgement, others)
         code = diagnosis.code if diagnosis.code in CODES else "gradient-wrong"
         return finding(
             varied,
             code,
             name,
             f"with {varied.label}: {diagnosis.message}",
-            evidence={**evidence(replace(judgement, label="as given")), **diagnosis.evidence},
+            evidence={**evidence(judgement), **diagnosis.evidence},
             advice=diagnosis.advice,
         )
     return None

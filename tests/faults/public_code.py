@@ -1,0 +1,214 @@
+"""What public packages do, in our own words: habits that are no mistakes, and mistakes that were found in them."""
+
+from __future__ import annotations
+
+import torch
+from registry import clean, fault, rand
+from torch.autograd import Function
+
+
+@clean("surrogate-gradient", inputs=lambda: (rand(3, 5),))
+class NoisyBelowThreshold(Function):
+    """The backward draws, in the order of the memory: other numbers for a transposed input are no fault."""
+
+    @staticmethod
+    def forward(ctx, x):
+        spikes = (x > 0).to(x.dtype)
+        ctx.save_for_backward(spikes.bool())
+        return spikes
+
+    @staticmethod
+    def backward(ctx, grad):
+        (above,) = ctx.saved_tensors
+        return grad * torch.where(above, 1.0, 0.2 * (torch.rand_like(grad.expand_as(above)) - 0.5))
+
+
+@clean("surrogate-gradient", inputs=lambda: (rand(3, 5),))
+class PassesWhereItSpikes(Function):
+    """The surrogate is the output itself, so that a second derivative follows the surrogate once more."""
+
+    @staticmethod
+    def forward(ctx, x):
+        spikes = (x > 0).to(x.dtype)
+        ctx.save_for_backward(spikes)
+        return spikes
+
+    @staticmethod
+    def backward(ctx, grad):
+        (spikes,) = ctx.saved_tensors
+        return grad * spikes
+
+
+@fault("double-backward-wrong", inputs=lambda: (rand(3, 5),))
+class PassesWhereItSpikesWithoutGraph(Function):
+    @staticmethod
+    def forward(ctx, x):
+        spikes = (x > 0).to(x.dtype)
+        ctx.save_for_backward(spikes)
+        return spikes
+
+    @staticmethod
+    def backward(ctx, grad):
+        (spikes,) = ctx.saved_tensors
+        with torch.no_grad():
+            return grad * spikes
+
+
+@clean("gradient-modifier", inputs=lambda: (rand(3, 5), rand(3, 5, seed=1)))
+class ValueOfOneGradientToBoth(Function):
+    """The forward never looks at `x`: that it takes one of another shape says nothing."""
+
+    @staticmethod
+    def forward(ctx, x, replacement):
+        return replacement.view_as(replacement)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad, grad
+
+
+@clean("surrogate-gradient", inputs=lambda: (rand(6, 3), 6))
+class RateOverSteps(Function):
+    """The number of steps is given beside them."""
+
+    @staticmethod
+    def forward(ctx, current, steps):
+        ctx.steps = steps
+        return (current.cumsum(0) > 1).to(current.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.mean(0).expand(ctx.steps, *grad.shape[1:]).clone(), None
+
+
+@fault("edge-shape", inputs=lambda: (rand(6, 3), 4), argument="current")
+class RateOverFixedSteps(Function):
+    @staticmethod
+    def forward(ctx, current, scale):
+        return current * scale
+
+    @staticmethod
+    def backward(ctx, grad):
+        return torch.stack([4 * grad[t] for t in range(6)]), None
+
+
+@clean(inputs=lambda: (rand(4), rand(3, 4, seed=1)))
+class PassesThroughWhatNeedsGradient(Function):
+    """A constant's output is marked: where only one input needs a gradient, only one output carries one."""
+
+    @staticmethod
+    def forward(ctx, times, weight):
+        ctx.mark_non_differentiable(*(value for value in (times, weight) if not value.requires_grad))
+        ctx.set_materialize_grads(False)
+        return times * 2, weight * 3
+
+    @staticmethod
+    def backward(ctx, grad_times, grad_weight):
+        return (
+            None if grad_times is None or not ctx.needs_input_grad[0] else grad_times * 2,
+            None if grad_weight is None or not ctx.needs_input_grad[1] else grad_weight * 3,
+        )
+
+
+@clean("surrogate-gradient", inputs=lambda: (rand(3, 5),))
+class FixedPoint(Function):
+    """A staircase whose steps are narrower than a usual step of a difference."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return (x * 64).to(torch.int64).to(x.dtype) / 64
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.clone()
+
+
+@clean("surrogate-gradient", inputs=lambda: (rand(6, 3), torch.tensor(4.0, requires_grad=True)))
+class ThresholdOfASurrogate(Function):
+    """No spike at this threshold: its gradient agrees with the slope, 0, by accident, and elsewhere does not."""
+
+    @staticmethod
+    def forward(ctx, current, threshold):
+        ctx.save_for_backward(current, threshold)
+        return (current > threshold).to(current.dtype) * threshold
+
+    @staticmethod
+    def backward(ctx, grad):
+        current, threshold = ctx.saved_tensors
+        near = (current - threshold).abs() < 9
+        above = current > threshold
+        return (
+            grad * near if ctx.needs_input_grad[0] else None,
+            0.5 * (grad * above).sum() if ctx.needs_input_grad[1] else None,
+        )
+
+
+@clean("surrogate-gradient", inputs=lambda: (rand(4, 6),))
+class HardAndSoft(Function):
+    """One output is a choice, whose gradient is a surrogate, the other has a derivative."""
+
+    @staticmethod
+    def forward(ctx, logits):
+        soft = logits.softmax(-1)
+        ctx.save_for_backward(logits)
+        return torch.zeros_like(soft).scatter(-1, soft.argmax(-1, keepdim=True), 1.0), soft
+
+    @staticmethod
+    def backward(ctx, grad_hard, grad_soft):
+        (logits,) = ctx.saved_tensors
+        soft = logits.softmax(-1)
+        grad = 2 * grad_hard + grad_soft
+        return soft * (grad - (grad * soft).sum(-1, keepdim=True))
+
+
+@fault("gradient-wrong", "gradient-scale", "gradient-sign", inputs=lambda: (rand(4, 6),), argument="logits")
+class HardAndWrongSoft(Function):
+    @staticmethod
+    def forward(ctx, logits):
+        soft = logits.softmax(-1)
+        ctx.save_for_backward(logits)
+        return torch.zeros_like(soft).scatter(-1, soft.argmax(-1, keepdim=True), 1.0), soft
+
+    @staticmethod
+    def backward(ctx, grad_hard, grad_soft):
+        (logits,) = ctx.saved_tensors
+        soft = logits.softmax(-1)
+        grad = 2 * grad_hard + 2 * grad_soft
+        return soft * (grad - (grad * soft).sum(-1, keepdim=True))
+
+
+@clean("surrogate-gradient", inputs=lambda: (rand(4, 5),))
+class ClampSte(Function):
+    """Says in its name that it passes the gradient straight through where it clamps."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clamp(-0.5, 0.5)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.clone()
+
+
+@fault("gradient-wrong", "gradient-scale", inputs=lambda: (rand(4, 5),), argument="x")
+class ClampWithoutItsMask(Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clamp(-0.5, 0.5)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.clone()
+
+
+@fault("gradient-wrong", "gradient-scale", inputs=lambda: (rand(4, 5),), argument="x")
+class ScaledClampSte(Function):
+    """Where it does not clamp, it has a derivative like any other."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x.clamp(-0.5, 0.5)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.clone()
