@@ -267,7 +267,7 @@ def _wrong(subject: Subject, wrong: Sequence[Answer], refused: Sequence[Answer])
         f"the second derivative in {of} {how}{routes}, and nothing says so",
         evidence={
             "along_a_random_direction": {"got": worst.got, "expected": worst.expected},
-            "ratio": worst.got / worst.expected if worst.expected else None,
+            "ratio": worst.got / worst.expected if worst.got and worst.expected else None,
             "routes": [answer.route for answer in wrong],
             "oracle": "differences of the first-order gradient" if plain else "linearity in the upstream",
         },

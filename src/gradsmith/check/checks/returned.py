@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from gradsmith.check.deliberate import sort_out
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.isolation import Raised
@@ -95,19 +96,7 @@ def _kind(value: Any) -> str:
 
 def _shape(subject: Subject, position: int, grad: torch.Tensor, *, repaired: bool) -> Finding:
     value, name = subject.inputs[position], subject.argument(position)
-    harmless = False
-    if repaired:
-        try:
-            harmless = judge(subject, position).verdict == "right"
-        except Raised:
-            harmless = False
-    outcome = (
-        "the engine sums it to the right shape and value"
-        if harmless
-        else "the engine makes something of it that is not the derivative"
-        if repaired
-        else "the engine refuses it"
-    )
+    outcome, harmless = _repair(subject, position) if repaired else ("the engine refuses it", False)
     return finding(
         subject,
         "gradient-shape",
@@ -117,6 +106,18 @@ def _shape(subject: Subject, position: int, grad: torch.Tensor, *, repaired: boo
         evidence={"got": list(grad.shape), "expected": list(value.shape)},
         advice=_shape_advice(grad, value, name),
     )
+
+
+def _repair(subject: Subject, position: int) -> tuple[str, bool]:
+    """What the engine's sum over the surplus makes of a gradient, and whether no harm is done."""
+    try:
+        if judge(subject, position).verdict == "right":
+            return "the engine sums it to the right shape and value", True
+        if sort_out(subject)[0] is not None:
+            return "the engine sums it to the right shape", True
+    except Raised:
+        pass
+    return "the engine makes something of it that is not the derivative", False
 
 
 def _shape_advice(grad: torch.Tensor, value: torch.Tensor, name: str) -> str:
