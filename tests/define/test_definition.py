@@ -1,5 +1,8 @@
 """A mistake in an op is an error when it is defined, or names the op and the argument when it is called."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 
@@ -177,3 +180,12 @@ def test_a_residual_that_cannot_be_read_from_the_code_is_declared():
     op = gs.op(keeps_by_another_way, residuals=("twice",), x=lambda grad, x, twice: grad * twice)
     assert torch.autograd.gradcheck(op, (leaf(3),))
     assert torch.autograd.gradgradcheck(op, (leaf(3),))
+
+
+def test_an_op_is_pickled_by_name_and_copied_as_itself():
+    assert pickle.loads(pickle.dumps(gs.linear)) is gs.linear
+    assert copy.deepcopy({"op": gs.linear})["op"] is gs.linear
+    nameless = gs.op(lambda x: x, x=lambda grad: grad)
+    assert copy.copy(nameless) is nameless
+    with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
+        pickle.dumps(nameless)

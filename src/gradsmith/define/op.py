@@ -220,6 +220,10 @@ class Op(Generic[P, R]):
             declared=self._declared,
         )
 
+    def __reduce__(self) -> str:
+        """Pickled and copied as functions are: by its name in its module, so that it must be found there."""
+        return str(getattr(self, "__qualname__", self.name))
+
     def __repr__(self) -> str:
         from gradsmith.define.describe import describe
 
