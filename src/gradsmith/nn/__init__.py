@@ -4,6 +4,7 @@ from gradsmith.nn.dropout import Dropout as Dropout
 from gradsmith.nn.embedding import Embedding as Embedding
 from gradsmith.nn.linear import Bilinear as Bilinear
 from gradsmith.nn.linear import Linear as Linear
+from gradsmith.nn.linear_loss import LinearCrossEntropyLoss as LinearCrossEntropyLoss
 from gradsmith.nn.loss import BCEWithLogitsLoss as BCEWithLogitsLoss
 from gradsmith.nn.loss import CrossEntropyLoss as CrossEntropyLoss
 from gradsmith.nn.loss import HuberLoss as HuberLoss

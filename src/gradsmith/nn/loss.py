@@ -15,15 +15,18 @@ class CrossEntropyLoss(torch.nn.CrossEntropyLoss):
     """`torch.nn.CrossEntropyLoss` on `gradsmith.catalog.cross_entropy`.
 
     The constructor is inherited: weight, ignore_index, reduction and label_smoothing, and the old size_average and
-    reduce, which it turns into a reduction.
+    reduce, which it turns into a reduction. Set `inplace` to have the logits overwritten with their gradient.
 
     >>> loss = CrossEntropyLoss(label_smoothing=0.1)
     >>> loss(torch.randn(3, 5, requires_grad=True), torch.tensor([1, 0, 4])).backward()
     """
 
+    inplace = False
+
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         """Logits (C,), (N, C) or (N, C, d1, …) and class indices or probabilities -> loss; raises as torch does."""
-        return cross_entropy(input, target, self.weight, self.ignore_index, self.reduction, self.label_smoothing)
+        options = self.ignore_index, self.reduction, self.label_smoothing, self.inplace
+        return cross_entropy(input, target, self.weight, *options)
 
 
 class HuberLoss(torch.nn.HuberLoss):
