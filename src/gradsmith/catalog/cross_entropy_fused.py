@@ -14,6 +14,7 @@ from gradsmith.catalog.softmax_step import Loss
 from gradsmith.define._private import forward_ad_active, functorch_active
 from gradsmith.define.classic import Function
 from gradsmith.define.errors import CallError
+from gradsmith.native import kernels
 
 SMALLEST = 2**16
 """The number of logits from which it pays."""
@@ -98,13 +99,17 @@ def is_large(logits: Tensor) -> bool:
 
 
 def is_worth_it(logits: Tensor, targets: Tensor, weight: Tensor | None, reduction: str) -> bool:
-    """Whether the gradient of these logits is better computed in the forward."""
+    """Whether the gradient of these logits is better computed in the forward.
+
+    With an upstream for each row ("none") it has to be multiplied by them later, in a tensor more: then the native
+    kernel is as quick where it reads the logits again, but torch ops are not.
+    """
     return (
         is_large(logits)
         and logits.is_cpu  # elsewhere the upstream's value is not at hand to see whether it is 1
-        and reduction in ("mean", "sum")
         and _wanted(logits)
         and _complaint(logits, targets, weight) is None
+        and (reduction != "none" or kernels(logits.detach()) is None)
     )
 
 

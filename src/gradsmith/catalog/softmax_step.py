@@ -117,7 +117,7 @@ def losses_and_gradient_into(z: Tensor, rows: Rows, scale: Tensor, into: Tensor)
         taken = rows.in_all(scale)
         on_label = on_label - (taken[rows.labels] if len(taken) > 1 else taken)
         p.addr_(scale[:, 0].to(p.dtype), taken.expand(rows.classes).to(p.dtype), alpha=-1)
-    p.scatter_(1, rows.labels, (on_label * scale).to(p.dtype))
+    _put(p, rows.labels, (on_label * scale).to(p.dtype)[:, 0])
     if not live.all():
         p.index_fill_(0, (~live)[:, 0].nonzero()[:, 0], 0)
     return rows.losses(lse, log_p, weighted)
@@ -128,8 +128,13 @@ def _at_label(p: Tensor, labels: Tensor, wide: torch.dtype) -> Tensor:
     p_label = p.gather(1, labels).to(wide)
     if p.dtype == wide:
         return p_label
-    rest = p.scatter_(1, labels, 0).sum(1, keepdim=True)  # the label's place is written to at the end
+    rest = _put(p, labels, p.new_zeros(())).sum(1, keepdim=True)  # the label's place is written to again at the end
     return torch.where(p_label > 0.5, 1 - rest.to(wide), p_label)
+
+
+def _put(p: Tensor, labels: Tensor, values: Tensor) -> Tensor:
+    """Write one value of each row in place: of 16 bits, scatter_ would copy all of them to float32 and back."""
+    return p.index_put_((torch.arange(len(p), device=p.device), labels[:, 0]), values)
 
 
 def _logarithms(p: Tensor, p_label: Tensor, at_label: Tensor, top: Tensor) -> tuple[Tensor, Tensor]:
