@@ -21,6 +21,8 @@ def _for_input(
 ) -> Tensor:
     if not training or p == 0:
         return grad
+    if p == 1:
+        return _drop(grad, _nothing(grad), p)
     if isinstance(choice, int):
         return _drop(grad, _kept(input_shape, input_device, p, choice), p)
     return _drop(grad, unpack_bits(choice, input_shape), p)
@@ -63,6 +65,8 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, *, memory: str
         raise ValueError(f"dropout: memory must be one of {', '.join(map(repr, _MEMORY))}, got {memory!r}")
     if not training or p == 0:
         return keep(input, choice=None)
+    if p == 1:
+        return keep(_drop(input, _nothing(input), p), choice=None)
     if memory == "seed":
         seed = _draw_seed()
         return keep(_drop(input, _kept(input.shape, input.device, p, seed), p), choice=seed)
@@ -73,6 +77,11 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, *, memory: str
 def _drop(x: Tensor, mask: Tensor, p: float) -> Tensor:
     """Not x * mask: an infinity that is dropped is 0 and no NaN."""
     return torch.where(mask, x, 0) * (0 if p == 1 else 1 / (1 - p))
+
+
+def _nothing(x: Tensor) -> Tensor:
+    """The mask that keeps no element, of whatever shape."""
+    return torch.zeros((), dtype=torch.bool, device=x.device)
 
 
 def _kept(shape: torch.Size, device: torch.device, p: float, seed: int) -> Tensor:

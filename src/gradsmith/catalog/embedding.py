@@ -17,6 +17,8 @@ def _for_weight(
     ignored = -1 if padding_idx is None else padding_idx % rows
     # A row that occurs often is a long sum, which half precision could not hold; `project` rounds it once.
     wide = grad.to(torch.promote_types(grad.dtype, torch.float32))
+    if not input.numel():  # aten's function has no second derivative there
+        return wide.new_zeros(weight_shape).index_add(0, input.reshape(-1), wide.reshape(0, weight_shape[1]))
     if scale_grad_by_freq:
         one = torch.ones((), dtype=wide.dtype, device=wide.device).expand(input.numel())
         counts = torch.zeros(rows, dtype=wide.dtype, device=wide.device).index_add(0, input.reshape(-1), one)
