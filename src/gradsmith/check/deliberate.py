@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -32,9 +32,7 @@ def sort_out(subject: Subject) -> tuple[Finding | None, list[Judgement]]:
 
 def modifier(subject: Subject, suspicious: Sequence[Judgement]) -> Finding | None:
     """An identity forward with another gradient: reversal, scaling, clipping."""
-    outputs = [out.detach() for out in subject.base.differentiable]
-    inputs = [subject.inputs[position] for position in subject.arguments]
-    if not outputs or not all(any(_equal(out, value) for value in inputs) for out in outputs):
+    if not _is_identity(subject):
         return None
     names = ", ".join(f"`{subject.argument(j.position)}`" for j in suspicious)
     return finding(
@@ -44,6 +42,29 @@ def modifier(subject: Subject, suspicious: Sequence[Judgement]) -> Finding | Non
         f"forward returns its input unchanged and backward changes the gradient of {names}: taken as meant",
         advice="declare it (a reference= whose gradient it is) and it is checked against the declaration",
     )
+
+
+def _is_identity(subject: Subject) -> bool:
+    """Whether each output is one of the inputs, also at other values: `x * x` is its input where that is one, and a
+    ReLU where it is positive."""
+    values = {position: subject.inputs[position].detach() for position in subject.arguments}
+    if not _hands_through(subject.base.outputs, values):
+        return False
+    for factor in (-1.0, 1.37, 50.0):
+        moved = {position: value * factor for position, value in values.items()}
+        inputs = tuple(moved.get(position, value) for position, value in enumerate(subject.inputs))
+        try:
+            outputs = subject.forward(inputs).outputs
+        except Raised:
+            continue  # out of its domain
+        if not _hands_through(outputs, moved):
+            return False
+    return True
+
+
+def _hands_through(outputs: Sequence[object], inputs: Mapping[int, torch.Tensor]) -> bool:
+    tracked = [out.detach() for out in outputs if isinstance(out, torch.Tensor) and out.requires_grad]
+    return bool(tracked) and all(any(_equal(out, value) for value in inputs.values()) for out in tracked)
 
 
 def surrogate(subject: Subject, judgements: Sequence[Judgement]) -> Finding | None:
