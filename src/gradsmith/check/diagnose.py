@@ -34,7 +34,8 @@ def diagnose(judgement: Judgement, others: Sequence[Judgement]) -> Diagnosis:
         expected[known],
     )
     found = _named(case)
-    rewriting = repairs(subject, others).get(judgement.position) if found.code == "gradient-wrong" else None
+    inside = found.code == "gradient-wrong" or (found.code == "gradient-scale" and "factor" not in found.evidence)
+    rewriting = repairs(subject, others).get(judgement.position) if inside else None
     return found if rewriting is None else _with_repair(found, rewriting)
 
 

@@ -18,7 +18,7 @@ ALIKE = (
     ("sqrt", "rsqrt"), ("square", "abs"), ("erf", "tanh"), ("softmax", "log_softmax"), ("sum", "mean"),
     ("std", "var"), ("cumsum", "cumprod"), ("scatter", "scatter_add"), ("index_copy", "index_add"), ("mT", "mH"),
 )  # fmt: skip
-MOST = 1500  # rewritings tried
+MOST = 2500  # rewritings tried
 
 
 @dataclass(frozen=True)
@@ -188,8 +188,24 @@ def a_part_less(node: ast.expr, scope: Scope) -> Iterator[ast.expr]:
         yield node.operand
 
 
+def a_name_more(node: ast.expr, scope: Scope) -> Iterator[ast.expr]:
+    """Times, over, plus and minus what is at hand."""
+    if _is_value(node, scope):
+        for name in scope.names(node.lineno):
+            for operator in (ast.Mult(), ast.Div(), ast.Sub(), ast.Add()):
+                yield ast.BinOp(node, operator, ast.Name(name, ast.Load()))
+
+
+def a_form_more(node: ast.expr, scope: Scope) -> Iterator[ast.expr]:
+    """Times what derivatives are often made of."""
+    if _is_value(node, scope):
+        for name in scope.names(node.lineno):
+            for factor in (f"(1 - {name})", f"{name}**2", f"(1 - {name}**2)", f"{name}.conj()"):
+                yield ast.BinOp(node, ast.Mult(), _parsed(factor))
+
+
 def a_step_more(node: ast.expr, scope: Scope) -> Iterator[ast.expr]:
-    """Negated, transposed, conjugate, squared, summed, from one; times, over, plus and minus what is at hand."""
+    """Negated, transposed, conjugate, squared, summed, centred, from one."""
     if not _is_value(node, scope):
         return
     yield ast.UnaryOp(ast.USub(), node)
@@ -198,16 +214,12 @@ def a_step_more(node: ast.expr, scope: Scope) -> Iterator[ast.expr]:
     for dimension in (-1, 0):
         for reduction in ("sum", "mean"):
             yield _with(node, f"{reduction}({dimension}, keepdim=True)")
+        yield ast.BinOp(node, ast.Sub(), _with(node, f"mean({dimension}, keepdim=True)"))
     yield ast.BinOp(ast.Constant(1), ast.Sub(), node)
     yield ast.BinOp(ast.Constant(1), ast.Add(), node)
     for factor in (2, 3):
         yield ast.BinOp(ast.Constant(factor), ast.Mult(), node)
         yield ast.BinOp(node, ast.Div(), ast.Constant(factor))
-    for name in scope.names(node.lineno):
-        for operator in (ast.Mult(), ast.Div(), ast.Sub(), ast.Add()):
-            yield ast.BinOp(node, operator, ast.Name(name, ast.Load()))
-        for other in (f"(1 - {name})", f"{name}**2", f"(1 - {name}**2)"):
-            yield ast.BinOp(node, ast.Mult(), _parsed(other))
 
 
 def _with(node: ast.expr, attribute: str) -> ast.expr:
@@ -232,5 +244,6 @@ def _is_value(node: ast.expr, scope: Scope) -> bool:
 
 Rule = Callable[[ast.expr, Scope], Iterator[ast.expr]]
 RULES: tuple[Rule, ...] = (
-    other_operator, other_name, other_function, other_number, _dimension, a_part_less, a_step_more,
+    other_operator, other_name, other_function, other_number, _dimension, a_part_less, a_name_more, a_step_more,
+    a_form_more,
 )  # fmt: skip
