@@ -45,10 +45,11 @@ class Attention(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x, rotation):
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, HEAD)).permute(2, 0, 3, 1, 4)
-        return self.drop(self.out(self.mixed(q, k, v, rotation).transpose(1, 2).flatten(2)))
+        mixed = self.mixed(self.qkv(x).unflatten(-1, (3, self.heads, HEAD)).permute(2, 0, 3, 1, 4), rotation)
+        return self.drop(self.out(mixed.transpose(1, 2).flatten(2)))
 
-    def mixed(self, q, k, v, rotation):
+    def mixed(self, heads, rotation):
+        q, k, v = heads
         q, k = rotate(q, rotation), rotate(k, rotation)
         return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
 
@@ -118,9 +119,11 @@ def rotate(x, rotation):
 
 
 class LeanAttention(Attention):
-    def mixed(self, q, k, v, rotation):
-        q, k = (gs.catalog.rotary_embedding(x, *rotation) for x in (q, k))
-        return gs.attention(q, k, v.contiguous(), is_causal=True)  # a view would keep q and k in memory, too
+    def mixed(self, heads, rotation):
+        q, k = (gs.catalog.rotary_embedding(x, *rotation) for x in heads[:2])
+        v = heads[2].contiguous()  # a view would keep q and k as they were before, too
+        del heads
+        return gs.attention(q, k, v, is_causal=True)
 
 
 class LeanSwiGLU(SwiGLU):
@@ -257,7 +260,10 @@ def memory_of(kind, options):
 
 
 def print_memory(options):
+    """Beyond what a step of the smallest model leaves: torch's code and the workspaces of its libraries."""
     data, _ = text()
+    small = argparse.Namespace(**{**vars(options), "width": HEAD, "depth": 1, "context": 16, "batch": 1})
+    Run(options.memory_of, small).step(batch_of(data, 0, small))
     before = resident()[0]
     run = Run(options.memory_of, options)
     for step in range(3):
