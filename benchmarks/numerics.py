@@ -47,6 +47,15 @@ def feed_forward(gate, up, weight):
     return functional.linear(functional.silu(gate) * up, weight)
 
 
+def vocabulary_loss(input, weight, targets):
+    return functional.cross_entropy(functional.linear(input, weight), targets)
+
+
+def turned(features, cos, sin):
+    a, b = features.chunk(2, -1)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos), -1)
+
+
 def added(norm):
     def both(input, residual, *rest):
         return norm(input + residual, *rest), input + residual
@@ -71,6 +80,7 @@ def focal(logits, targets, reduction):
 CASES = {
     "exp": Case(torch.exp, lambda: (x(),)),
     "linear": Case(functional.linear, lambda: (x(64, 512), x(256, 512) / 16, x(256))),
+    "embedding": Case(functional.embedding, lambda: (labels(), x(WIDTH, 64))),
     "attention": Case(
         functional.scaled_dot_product_attention,
         lambda: tuple(x(2, 4, 128, 64) / 2 for _ in range(3)),
@@ -82,6 +92,12 @@ CASES = {
     "binary_cross_entropy_with_logits": Case(functional.binary_cross_entropy_with_logits, lambda: (x(), x().sigmoid())),
     "focal_loss": Case(focal, lambda: (x(), (x() > 0).float()), {"reduction": "mean"}),
     "kl_div": Case(functional.kl_div, lambda: (x().log_softmax(1), x().softmax(1)), {"reduction": "batchmean"}),
+    "cosine_similarity": Case(functional.cosine_similarity, lambda: (x(), x())),
+    "normalize": Case(functional.normalize, lambda: (x(),)),
+    "group_norm": Case(functional.group_norm, lambda: (x(32, 64, 64), 8, x(64), x(64))),
+    "bilinear": Case(functional.bilinear, lambda: (x(64, 32), x(64, 48), x(16, 32, 48) / 32, x(16))),
+    "rotary_embedding": Case(turned, lambda: (x(), x(ROWS, WIDTH // 2).sin(), x(ROWS, WIDTH // 2).cos())),
+    "linear_cross_entropy": Case(vocabulary_loss, lambda: (x(ROWS, 128), x(WIDTH, 128) / 8, labels())),
     "softmax": Case(functional.softmax, lambda: (x(),), {"dim": -1}),
     "log_softmax": Case(functional.log_softmax, lambda: (x(),), {"dim": -1}),
     "logsumexp": Case(torch.logsumexp, lambda: (x(),), {"dim": -1}),
