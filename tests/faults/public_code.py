@@ -177,6 +177,31 @@ class HardAndWrongSoft(Function):
         return soft * (grad - (grad * soft).sum(-1, keepdim=True))
 
 
+def covariance() -> torch.Tensor:
+    root = rand(4, 4, dtype=torch.float64).detach()
+    return (root @ root.mT).requires_grad_()
+
+
+@clean(inputs=lambda: (covariance(), rand(4, 3, dtype=torch.float64)))
+class QuadraticForms(Function):
+    """The formula rests on the matrix being symmetric, which other sizes of it must stay."""
+
+    @staticmethod
+    def forward(ctx, matrix, rhs):
+        if matrix.dim() != 2:
+            raise ValueError(f"a matrix, not {matrix.dim()} dimensions")
+        ctx.save_for_backward(matrix, rhs)
+        return (rhs * (matrix @ rhs)).sum(-2)
+
+    @staticmethod
+    def backward(ctx, grad):
+        matrix, rhs = ctx.saved_tensors
+        return (
+            rhs @ (grad.unsqueeze(-1) * rhs.mT) if ctx.needs_input_grad[0] else None,
+            2 * (matrix @ rhs) * grad.unsqueeze(-2) if ctx.needs_input_grad[1] else None,
+        )
+
+
 @clean("surrogate-gradient", inputs=lambda: (rand(4, 5),))
 class ClampSte(Function):
     """Says in its name that it passes the gradient straight through where it clamps."""

@@ -81,7 +81,14 @@ def _renamed(value: Any, size: int, new: int) -> Any:
         result = result % new if new else result
     elif is_float(value) and new > size:
         result = result * (1 + 0.01 * torch.arange(result.numel()).reshape(result.shape).to(result) / result.numel())
+    if _is_symmetric(value):  # a covariance, say, whose formulas rest on that
+        result = (result + result.mT) / 2
     return result.clone()
+
+
+def _is_symmetric(value: torch.Tensor) -> bool:
+    square = is_float(value) and value.dim() >= 2 and value.shape[-1] == value.shape[-2] > 1
+    return square and torch.allclose(value, value.mT)
 
 
 def _stands_for(value: Any, size: int) -> bool:

@@ -99,7 +99,7 @@ def _report(faults: list[Broken]) -> Finding:
         if isinstance(value, torch.Tensor)
     }
     # An input without its batch dimension is often accepted by accident; refusing it aloud is no harm done.
-    accidental = first.raised is not None and "left out" in first.label
+    accidental = first.subject.failure is not None and "left out" in first.label
     return finding(
         first.subject,
         "edge-shape",
