@@ -29,6 +29,7 @@ class Planted:
     argument: str | None = None
     also: tuple[str, ...] = ()  # errors and warnings that may come beside, because they follow from the fault
     says: str = ""  # a part of the message
+    only: str | None = None  # a code that is looked for on request alone
 
     @property
     def name(self) -> str:
@@ -40,25 +41,38 @@ CLEAN: list[Planted] = []
 
 
 def fault(
-    *codes: str, inputs: Inputs, argument: str | None = None, also: tuple[str, ...] = (), says: str = ""
+    *codes: str,
+    inputs: Inputs,
+    argument: str | None = None,
+    also: tuple[str, ...] = (),
+    says: str = "",
+    only: str | None = None,
 ) -> Callable[[type], type]:
     """Plant a Function that must be found under one of `codes`."""
 
     def plant(function: type) -> type:
-        FAULTS.append(Planted(function, inputs, codes, argument, also, says))
+        FAULTS.append(Planted(function, inputs, codes, argument, also, says, only))
         return function
 
     return plant
 
 
-def clean(*notes: str, inputs: Inputs, also: tuple[str, ...] = ()) -> Callable[[type], type]:
+def clean(*notes: str, inputs: Inputs, also: tuple[str, ...] = (), only: str | None = None) -> Callable[[type], type]:
     """Plant a Function that must give no error and no warning; `notes` are codes that it must give."""
 
     def plant(function: type) -> type:
-        CLEAN.append(Planted(function, inputs, notes, also=also))
+        CLEAN.append(Planted(function, inputs, notes, also=also, only=only))
         return function
 
     return plant
+
+
+class SaveInput(torch.autograd.Function):
+    """In setup_context style: keeps every tensor that it is given."""
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*(x for x in inputs if isinstance(x, torch.Tensor)))
 
 
 def rand(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
