@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from gradsmith.check._private import uses_setup_context
+from gradsmith.check.isolation import Raised
 from gradsmith.check.judge import judge
 from gradsmith.check.subject import Subject
 from gradsmith.check.tree import is_float
@@ -68,13 +69,14 @@ def _reduced(subject: Subject) -> Subject | None:
 
 
 def _renamed(value: Any, size: int, new: int) -> Any:
+    """`value` with every dimension of `size` made `new`; of an empty batch, the leading one alone."""
     if _stands_for(value, size):
         return new
     if not isinstance(value, torch.Tensor):
         return value
     result = value.detach()
     for dim, old in enumerate(value.shape):
-        if old == size:
+        if old == size and (new or dim == 0):
             result = result.index_select(dim, torch.arange(new, device=value.device) % old)
     if not is_float(value) and value.dtype != torch.bool and value.numel() and int(value.max()) < size:
         # Probably an index into something of this size: keep it in range.
@@ -97,25 +99,56 @@ def _stands_for(value: Any, size: int) -> bool:
 
 
 def reranked(subject: Subject) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """The first tensor, or all that take a gradient, with a leading dimension more; the first with one
-    less."""
+    """The first tensor, or all that take a gradient, with a leading dimension more; the first with one less.
+
+    What goes with the first element for element goes with it here, too: a target that its prediction is
+    broadcast against is another call than the one that was given.
+    """
     floats = [i for i, value in enumerate(subject.inputs) if is_float(value)]
     if not floats:
         return
-    first = subject.inputs[floats[0]]
-    if first.dim() and any(_stands_for(value, first.shape[0]) for value in subject.inputs):
+    leading = subject.inputs[floats[0]].shape[:1]
+    if leading and any(_stands_for(value, leading[0]) for value in subject.inputs):
         return
-    for which in ((floats[0],), tuple(floats))[: len(floats)]:
-        names = ", ".join(f"`{subject.argument(i)}`" for i in which)
+    first = (floats[0], *(i for i in floats[1:] if _paired(subject, floats[0], i)))
+    for which in dict.fromkeys((first, tuple(floats))):
         moved = list(subject.inputs)
         for i in which:
             value = moved[i].detach()
             moved[i] = torch.stack([value, value * 0.9 + 0.01 * value.abs()])
-        yield f"a leading dimension of 2 for {names}", tuple(moved)
-    if first.dim() > 0 and first.shape[0] > 0:
+        yield f"a leading dimension of 2 for {_names(subject, which)}", tuple(moved)
+    value = subject.inputs[floats[0]]
+    if value.dim() > 0 and value.shape[0] > 0:
         moved = list(subject.inputs)
-        moved[floats[0]] = first.detach()[0].clone()
-        yield f"the leading dimension of `{subject.argument(floats[0])}` left out", tuple(moved)
+        for i in first:
+            moved[i] = moved[i].detach()[0].clone()
+        yield f"the leading dimension of {_names(subject, first)} left out", tuple(moved)
+
+
+def _names(subject: Subject, positions: tuple[int, ...]) -> str:
+    return ", ".join(f"`{subject.argument(i)}`" for i in positions)
+
+
+def _paired(subject: Subject, one: int, other: int) -> bool:
+    """Whether two inputs of one shape go together element for element: the first slice of either moves the
+    same outputs. The factors of a matrix product, both square, do not."""
+    if subject.inputs[one].shape != subject.inputs[other].shape or not subject.inputs[one].dim():
+        return False
+    try:
+        moved = [_moved_by_first_slice(subject, position) for position in (one, other)]
+    except Raised:
+        return False
+    return all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(*moved, strict=False))
+
+
+def _moved_by_first_slice(subject: Subject, position: int) -> list[torch.Tensor]:
+    """Which elements of the outputs change with the first slice of an input."""
+    moved = list(subject.inputs)
+    moved[position] = moved[position].detach().clone()
+    moved[position][:1] = 1.1 * moved[position][:1] + 0.1
+    after = subject.forward(tuple(moved), needs=tuple(False for _ in moved)).outputs
+    pairs = zip(subject.base.outputs, after, strict=False)
+    return [old != new for old, new in pairs if is_float(old) and is_float(new) and old.shape == new.shape]
 
 
 def without_optional(subject: Subject) -> Iterator[tuple[str, int, tuple[Any, ...]]]:

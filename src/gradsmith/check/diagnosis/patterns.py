@@ -101,6 +101,17 @@ def name_factor(case: Wrong, ratio: complex | float) -> str:
     ):
         if abs(ratio - factor) < CLOSE * abs(factor):
             return text
+    return _name_by_value(ratio, [(name, value) for name, value in named if value.numel() == 1])
+
+
+def _name_by_value(ratio: float, numbers: list[tuple[str, torch.Tensor]]) -> str:
+    """Which of the tensors of one element the ratio is, or is one over; closer than chance would have it."""
+    for name, tensor in numbers:
+        value = abs(float(tensor.detach().real))
+        label = name if name.startswith("the ") else f"`{name}`"
+        for factor, text in ((value, label), (1 / value if value else 0.0, f"one over {label}")):
+            if factor and abs(abs(ratio) - factor) < 0.01 * CLOSE * factor:
+                return text
     return ""
 
 

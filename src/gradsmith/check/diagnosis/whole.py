@@ -115,7 +115,7 @@ def transposed(case: Wrong) -> Diagnosis | None:
     got, expected = case.judgement.got, case.judgement.expected
     if not case.complete or expected is None or got.dim() == 0:
         return None
-    for text, other in _rearranged(expected):
+    for text, other in itertools.chain(_rearranged(expected), _reordered(got, expected)):
         if same(got, other.reshape(got.shape)):
             return Diagnosis(
                 "gradient-transposed",
@@ -136,5 +136,13 @@ def _rearranged(expected: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
     for dim in range(expected.dim()):
         if expected.shape[dim] > 1:
             yield f"reversed along dimension {dim}", expected.flip(dim)
-            for shift in (1, -1):
+            for shift in (1, -1, 2, -2, 3, -3):
                 yield f"shifted by {shift} along dimension {dim}", expected.roll(shift, dim)
+
+
+def _reordered(got: torch.Tensor, expected: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
+    """The truth in the order of `got`'s values; too few elements, or many alike, would be a coincidence."""
+    values = expected.reshape(-1)
+    if got.is_complex() or values.unique().numel() < max(4, 0.9 * values.numel()):
+        return
+    yield "with its elements in another order", values.sort().values[got.reshape(-1).argsort().argsort()]
