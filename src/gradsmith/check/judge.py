@@ -161,7 +161,8 @@ def _with_replay(subject: Subject, start: Judgement, expected: torch.Tensor, wro
     direction = sign * step_sizes(subject.inputs[position]).to(got.real.dtype) * _few(wrong)
     estimate = base_slope(subject, position, direction, expected)
     if supports(subject, estimate, expected, direction):
-        if not bool(expected.any()) and is_constant(subject, position, got):
+        finite = bool(torch.isfinite(start.got).all())
+        if finite and not bool(expected.any()) and is_constant(subject, position, got):
             return replace(start, verdict="constant", oracle="differences")
         if _wrong_alone(subject, start, expected, wrong):
             error = relative_error(estimate, direction, expected)
@@ -235,7 +236,7 @@ def _located(subject: Subject, start: Judgement, direction: torch.Tensor) -> Jud
     """Which elements are wrong, by differences: every one of a small argument, else those that bisection
     finds."""
     got, position = torch.nan_to_num(start.got, 0.0, 0.0, 0.0), start.position
-    if is_constant(subject, position, got):
+    if bool(torch.isfinite(start.got).all()) and is_constant(subject, position, got):
         return replace(start, verdict="constant", oracle="differences")
     flat = direction.reshape(-1)
     count = flat.numel()

@@ -39,6 +39,7 @@ def check(subject: Subject) -> Iterator[Finding]:
     broken: dict[Any, list[Broken]] = {}
     refused = 0
     meant, mistakes = sort_out(subject)
+    mistaken = {subject.argument(judgement.position) for judgement in mistakes}
     judged = () if meant is not None else subject.arguments  # a surrogate agrees with the slope by accident
     right = {position for position in judged if judge(subject, position).verdict == "right"}
     start = reduced(subject)
@@ -50,7 +51,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             continue
         subject.variations.append(label)
         for fault in _faults(varied, right):
-            if fault.argument is None and mistakes:
+            if mistaken and (fault.argument is None or fault.argument in mistaken):
                 subject.refused.append(f"{label}: {fault.what}, which may follow from the wrong gradient")
                 continue
             broken.setdefault((fault.argument, fault.raised is None), []).append(fault)
