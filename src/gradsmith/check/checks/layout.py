@@ -34,6 +34,10 @@ def _inputs(subject: Subject) -> Iterator[Finding]:
         subject.refused.append("layouts of the inputs: a random forward draws in the order of the memory")
         return
     tensors = [i for i, value in enumerate(subject.inputs) if isinstance(value, torch.Tensor) and value.numel() > 1]
+    for position in [i for i in tensors if i > 0 and _written_to(subject, i)]:
+        # For a view that is written to, torch takes the first gradient for its, whichever argument it is.
+        subject.refused.append(f"layouts of `{subject.argument(position)}`: torch supports it only as first argument")
+        tensors.remove(position)
     reported: set[int] = set()
     for name, lay_out in LAYOUTS.items():
         subject.variations.append(f"{name} inputs")
@@ -44,6 +48,10 @@ def _inputs(subject: Subject) -> Iterator[Finding]:
             if what and position not in reported:
                 reported.add(position)
                 yield _report(subject, position, name, what)
+
+
+def _written_to(subject: Subject, position: int) -> bool:
+    return any(subject.base.given[position] is out for out in subject.base.outputs)
 
 
 def _with_inputs(subject: Subject, positions: Sequence[int], lay_out: Layout) -> str:
