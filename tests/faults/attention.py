@@ -98,7 +98,9 @@ class GroupedScores(SaveInput):
         return to_q, to_k
 
 
-@fault("gradient-wrong", "gradient-ignores-upstream", inputs=lambda: (rand(4, 2, 3), rand(2, 2, 3, seed=1)), argument="k")
+@fault(
+    "gradient-wrong", "gradient-ignores-upstream", inputs=lambda: (rand(4, 2, 3), rand(2, 2, 3, seed=1)), argument="k"
+)
 class GroupedScoresOneHeadOfEach(GroupedScores):
     @staticmethod
     def backward(ctx, grad):

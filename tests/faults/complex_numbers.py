@@ -126,4 +126,6 @@ class RealTimesComplex(SaveInput):
     @staticmethod
     def backward(ctx, grad):
         x, z = ctx.saved_tensors
-        return (grad * z.conj()).real if ctx.needs_input_grad[0] else None, grad * x if ctx.needs_input_grad[1] else None
+        return (grad * z.conj()).real if ctx.needs_input_grad[0] else None, grad * x if ctx.needs_input_grad[
+            1
+        ] else None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from registry import clean, fault, rand
 from torch.autograd import Function
+from torch.nn import functional as F  # noqa: N812
 
 
 def signal():

@@ -1,4 +1,4 @@
-"""Forwards that autograd cannot see into or differences hardly resolve: NumPy, one dtype only, in place, large offsets."""
+"""Forwards that autograd cannot see into or differences hardly resolve: NumPy, one dtype, in place, offsets."""
 
 from __future__ import annotations
 

@@ -136,7 +136,9 @@ class SquaredDistancesHalfExpanded(SaveInput):
         return to_a if ctx.needs_input_grad[0] else None, to_b if ctx.needs_input_grad[1] else None
 
 
-@fault("gradient-scale", inputs=lambda: (rand(2, 3), rand(4, 3, seed=1), rand(5, 2, 4, seed=2)), argument="w", says="1/2x")
+@fault(
+    "gradient-scale", inputs=lambda: (rand(2, 3), rand(4, 3, seed=1), rand(5, 2, 4, seed=2)), argument="w", says="1/2x"
+)
 class BilinearHalf(SaveInput):
     @staticmethod
     def forward(x, y, w):

@@ -175,7 +175,9 @@ class CosineWithoutProjection(SaveInput):
     def backward(ctx, grad):
         x, y = ctx.saved_tensors
         size = x.norm() * y.norm()
-        return grad * y / size if ctx.needs_input_grad[0] else None, grad * x / size if ctx.needs_input_grad[1] else None
+        return grad * y / size if ctx.needs_input_grad[0] else None, grad * x / size if ctx.needs_input_grad[
+            1
+        ] else None
 
 
 @fault("gradient-wrong", inputs=lambda: (positive(6), positive(6, seed=1)), argument="p", says="term")
@@ -189,7 +191,9 @@ class KullbackLeiblerTermMissing(SaveInput):
     @staticmethod
     def backward(ctx, grad):
         p, q = ctx.saved_tensors
-        return grad * (p / q).log() if ctx.needs_input_grad[0] else None, -grad * p / q if ctx.needs_input_grad[1] else None
+        return grad * (p / q).log() if ctx.needs_input_grad[0] else None, -grad * p / q if ctx.needs_input_grad[
+            1
+        ] else None
 
 
 @fault("gradient-wrong", inputs=lambda: (positive(6), (rand(6, seed=1) > 0).float()), argument="p")

@@ -69,7 +69,9 @@ class Angle(SaveInput):
         y, x = ctx.saved_tensors
         # At (0, 0) any number will do; NaN will not.
         square = (x * x + y * y).clamp_min(torch.finfo(x.dtype).tiny)
-        return grad * x / square if ctx.needs_input_grad[0] else None, -grad * y / square if ctx.needs_input_grad[1] else None
+        return grad * x / square if ctx.needs_input_grad[0] else None, -grad * y / square if ctx.needs_input_grad[
+            1
+        ] else None
 
 
 @fault("gradient-swapped", inputs=lambda: (rand(6), rand(6, seed=1)), argument="y", also=("subset-wrong",))
@@ -139,7 +141,9 @@ class LerpForgetsItsWeight(Function):
         return grad * (1 - ctx.weight), grad.clone(), None
 
 
-@fault("gradient-swapped", inputs=lambda: (torch.tensor([True, False, True, True]), rand(4), rand(4, seed=1)), argument="x")
+@fault(
+    "gradient-swapped", inputs=lambda: (torch.tensor([True, False, True, True]), rand(4), rand(4, seed=1)), argument="x"
+)
 class WhereTheOtherWayRound(Function):
     @staticmethod
     def forward(ctx, condition, x, y):
@@ -180,4 +184,6 @@ class SquaredDifferenceOneSide(SaveInput):
     @staticmethod
     def backward(ctx, grad):
         x, y = ctx.saved_tensors
-        return 2 * grad * (x - y) if ctx.needs_input_grad[0] else None, -2 * grad * x if ctx.needs_input_grad[1] else None
+        return 2 * grad * (x - y) if ctx.needs_input_grad[0] else None, -2 * grad * x if ctx.needs_input_grad[
+            1
+        ] else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from registry import SaveInput, clean, fault, positive, rand
 from torch.autograd import Function
 

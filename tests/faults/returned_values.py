@@ -1,4 +1,4 @@
-"""What backward hands back: how many, of which shape and dtype, to whom; outputs and inputs that autograd cannot see."""
+"""What backward hands back: how many, of which shape and dtype; inputs and outputs that autograd cannot see."""
 
 from __future__ import annotations
 
@@ -85,7 +85,12 @@ class FlattensItsGradient(Function):
         return x, None if y is None else y.sum(1)
 
 
-@fault("gradient-shape", inputs=lambda: (rand(3, 4), torch.tensor(0.5, requires_grad=True)), argument="scale", says="sums it")
+@fault(
+    "gradient-shape",
+    inputs=lambda: (rand(3, 4), torch.tensor(0.5, requires_grad=True)),
+    argument="scale",
+    says="sums it",
+)
 class ScaleNotSummed(SaveInput):
     @staticmethod
     def forward(x, scale):
@@ -109,7 +114,11 @@ class GradientInSinglePrecision(SaveInput):
         return 2 * grad.float() * ctx.saved_tensors[0].float()
 
 
-@fault("gradient-dtype", inputs=lambda: (rand(3, 4, dtype=torch.float64), rand(3, 4, dtype=torch.float64, seed=1)), argument="x")
+@fault(
+    "gradient-dtype",
+    inputs=lambda: (rand(3, 4, dtype=torch.float64), rand(3, 4, dtype=torch.float64, seed=1)),
+    argument="x",
+)
 class OneGradientInHalf(Product):
     @staticmethod
     def backward(ctx, grad):

@@ -152,8 +152,8 @@ def _at_other_sizes(subject: Subject, position: int) -> Finding | None:
             continue
         subject.variations.append(varied.label)
         judgement = judge(varied, position)
-        if judgement.verdict != "wrong" or judgement.label != varied.label:
-            continue
+        if judgement.verdict != "wrong" or judgement.label != varied.label or judgement.oracle != "replay":
+            continue  # far out, differences that contradict the replay are themselves astray
         if iterative and bool(torch.isfinite(judgement.got).all()):
             continue  # out there it may not have converged, and backward rests on that it has
         others = [judge(varied, other) for other in varied.arguments]
