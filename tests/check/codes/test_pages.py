@@ -18,12 +18,6 @@ from gradsmith.check.findings import severity_of
 
 DESIGN = Path(__file__).parents[3] / "docs" / "design.md"
 
-# Pages whose bad example is not found yet, and why. The tests are strict: what comes to be found must leave this list.
-NOT_YET = {
-    "low-precision": "a sum of 1024 rows taken in bfloat16 is not told from rounding",
-    "framework-bug": "nested forward mode is not asked for",
-}
-
 
 def run(source, directory):
     """What a block leaves when it is imported from a file: the function to check, and its inputs."""
@@ -63,9 +57,7 @@ def test_a_page_says_what_it_means_in_a_line_and_where_the_rule_comes_from(code)
 
 
 @pytest.mark.parametrize("code", codes())
-def test_the_bad_example_is_found(code, request, tmp_path):
-    if code in NOT_YET:
-        request.applymarker(pytest.mark.xfail(strict=True, reason=NOT_YET[code]))
+def test_the_bad_example_is_found(code, tmp_path):
     function, inputs = run(page(code).block("bad"), tmp_path)
     assert check(function, inputs, only=code).codes == (code,)
 

@@ -1,7 +1,8 @@
 """Asks: does a `jvp` agree with the backward?
 
 By the adjoint identity <v, Ju> = <J'v, u>, which needs no step size. Only where the backward itself is
-right, so that one fault is not named twice. Cannot see: nested forward mode.
+right, so that one fault is not named twice. Forward mode within forward mode, which torch gets wrong itself, is
+told as torch's own fault. Cannot see: a second derivative by forward over reverse.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ from typing import Any
 import torch
 from torch.autograd import forward_ad
 
+from gradsmith.check._private import uses_setup_context
 from gradsmith.check.deliberate import sort_out
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.inputs import fresh
 from gradsmith.check.isolation import Raised, seeded, user_code
-from gradsmith.check.oracle import inner, random_direction, size_of
+from gradsmith.check.oracle import differentiable_places, inner, random_direction, size_of, slope_of
 from gradsmith.check.subject import Subject
 from gradsmith.check.tree import leaves
 
-CODES = ("jvp-wrong", "no-jvp")
+CODES = ("jvp-wrong", "no-jvp", "framework-bug")
+NESTED = "https://github.com/pytorch/pytorch/issues/197867"
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -66,6 +69,43 @@ def check(subject: Subject) -> Iterator[Finding]:
             where="jvp",
             show=_SCRIPT,
         )  # fmt: skip
+    elif uses_setup_context(cls) and _lost_when_nested(subject, subject.arguments[0]):
+        yield finding(
+            subject, "framework-bug", None,
+            "forward mode within forward mode (jacfwd of jacfwd) gives zero, whatever jvp says",
+            evidence={"thread": NESTED},
+            advice="take second derivatives by jacrev or hessian; gs.op and gs.Function are not affected",
+            where="jvp",
+        )  # fmt: skip
+
+
+def _lost_when_nested(subject: Subject, position: int) -> bool:
+    """Whether a second derivative that is not zero, as differences of the first one know, comes out as zero."""
+    value, places = subject.inputs[position], differentiable_places(subject)
+    direction = random_direction(value, 61)
+
+    def outputs(moved: torch.Tensor) -> list[Any]:
+        inputs = [*subject.inputs[:position], moved, *subject.inputs[position + 1 :]]
+        out = list(leaves(subject.case.function(*inputs, **subject.case.kwargs)))
+        return [out[place] for place in places]
+
+    def first(moved: torch.Tensor) -> list[Any]:
+        tangents: list[Any] = torch.func.jvp(outputs, (moved,), (direction,))[1]
+        return tangents
+
+    def tangents_at(inputs: tuple[Any, ...]) -> list[torch.Tensor]:
+        return _tangents(subject.at(inputs, subject.label), {position: direction})
+
+    try:
+        with seeded(), user_code("nested jvp"):
+            second = torch.func.jvp(first, (value,), (direction,))[1]
+        if any(bool(tangent.any()) for tangent in second):
+            return False
+        slope = slope_of(tangents_at, subject, position, direction, subject.base_upstream)
+    except Raised:
+        return False
+    size = size_of(subject.base_upstream, tangents_at(subject.inputs))
+    return slope.usable and abs(slope.value) > max(8 * slope.error, subject.tolerance.relative * size)
 
 
 def _tangents(subject: Subject, directions: dict[int, torch.Tensor]) -> list[torch.Tensor]:

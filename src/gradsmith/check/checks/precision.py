@@ -1,8 +1,9 @@
 """Asks: in half precision, is the gradient as near the truth as rounding allows?
 
 In bfloat16, float16 and float32 the gradient is compared with the float64 gradient at the same (rounded)
-values, and its error with that of torch's own autodiff of the same forward. Under autocast the backward must
-run. Cannot see: errors that only sums over many more elements bring out.
+values, and its error with that of torch's own autodiff of the same forward: the largest one, and the root of
+the mean square where there are elements enough for one. Upstreams of one sign bring out sums that stall. Under
+autocast the backward must run. Cannot see: errors that only sums over many more elements bring out.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from gradsmith.check.oracle import autodiff, random_direction, replay_of, wide
 from gradsmith.check.subject import Subject
 
 CODES = ("low-precision",)
-DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+DTYPES = ((torch.bfloat16, False), (torch.bfloat16, True), (torch.float16, False), (torch.float32, False))
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -34,8 +35,8 @@ def check(subject: Subject) -> Iterator[Finding]:
     right = [position for position in subject.arguments if judge(subject, position).verdict == "right"]
     if not right or subject.random:
         return
-    for dtype in DTYPES:
-        found = _in(subject, dtype, right)
+    for dtype, one_sided in DTYPES:
+        found = _in(subject, dtype, one_sided, right)
         if found is not None:
             yield found
             return
@@ -44,7 +45,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         yield found
 
 
-def _in(subject: Subject, dtype: torch.dtype, right: list[int]) -> Finding | None:
+def _in(subject: Subject, dtype: torch.dtype, one_sided: bool, right: list[int]) -> Finding | None:
     low = subject.at(to_dtype(subject.inputs, dtype), f"in {_short(dtype)}")
     exact = subject.at(to_dtype(low.inputs, torch.float64), "in float64 at the rounded values")
     if not low.base_runs or not low.base.differentiable:
@@ -53,7 +54,7 @@ def _in(subject: Subject, dtype: torch.dtype, right: list[int]) -> Finding | Non
         return None
     try:  # by hand and not from `exact.base`, whose graph would be kept
         run = exact.forward()
-        upstream = [up.to(dtype) for up in exact.upstream(run.differentiable)]
+        upstream = [(up.abs() if one_sided else up).to(dtype) for up in exact.upstream(run.differentiable)]
         truth = exact.backward(run, [up.to(torch.float64) for up in upstream])
     except Raised:
         return None
@@ -66,12 +67,14 @@ def _in(subject: Subject, dtype: torch.dtype, right: list[int]) -> Finding | Non
     native, rounded = _native(low, upstream), _rounded(exact, upstream, dtype)
     eps = torch.finfo(dtype).eps
     for position in right:
-        off = _error(got[position], truth[position])
-        usual = _error(rounded[position], truth[position])
+        others = [rounded[position]]
         if native is not None and judge(subject, position).oracle == "replay":
-            usual = max(usual, _error(native[position], truth[position]))
-        if off > max(4 * usual, 24 * eps):
-            return _imprecise(low, position, off, usual, dtype)
+            others.append(native[position])
+        for error, allowed in ((_largest_error, 24), (_mean_error, 6)):
+            off = error(got[position], truth[position])
+            usual = max(error(other, truth[position]) for other in others)
+            if off > max(4 * usual, allowed * eps):
+                return _imprecise(low, position, off, usual, dtype)
     return None
 
 
@@ -98,7 +101,7 @@ def _rounded(exact: Subject, upstream: list[torch.Tensor], dtype: torch.dtype) -
         return exact.base_grads
 
 
-def _error(got: torch.Tensor | None, truth: torch.Tensor | None) -> float:
+def _largest_error(got: torch.Tensor | None, truth: torch.Tensor | None) -> float:
     """The largest deviation, relative to the scale of the truth; infinite where `got` alone is no number."""
     if got is None or truth is None:
         return 0.0
@@ -108,6 +111,16 @@ def _error(got: torch.Tensor | None, truth: torch.Tensor | None) -> float:
         return float("inf") if size < 1e4 else 0.0  # beyond the range of float16
     off = torch.where(finite, (wide(got) - wide(truth)).abs(), torch.zeros_like(truth.abs()))
     return scale(off) / size if size else 0.0
+
+
+def _mean_error(got: torch.Tensor | None, truth: torch.Tensor | None) -> float:
+    """The root of the mean square of the deviations, relative to that of the truth; of 8 elements and more."""
+    if got is None or truth is None or truth.numel() < 8:
+        return 0.0
+    finite = torch.isfinite(truth) & torch.isfinite(got)
+    true = wide(truth.detach())[finite]
+    off, size = (wide(got.detach())[finite] - true).abs().square().sum(), true.abs().square().sum()
+    return float((off / size).sqrt()) if float(size) else 0.0
 
 
 def _imprecise(low: Subject, position: int, off: float, usual: float, dtype: torch.dtype) -> Finding:
