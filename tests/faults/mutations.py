@@ -37,25 +37,6 @@ class ForwardWritesItsInput(Function):
         return grad * ctx.saved_tensors[0]
 
 
-@fault("input-mutated", inputs=two, argument="target", also=("double-backward-wrong",))
-class LossWritesGradientIntoItsTarget(Function):
-    """The buffer of the target holds the gradient until backward."""
-
-    @staticmethod
-    def forward(ctx, x, target):
-        off = x - target
-        ctx.save_for_backward(x)
-        target.detach().copy_(off.detach())
-        ctx.kept = target.detach().clone()
-        return off.square().sum()
-
-    @staticmethod
-    def backward(ctx, grad):
-        return (2 * grad * ctx.kept if ctx.needs_input_grad[0] else None), (
-            -2 * grad * ctx.kept if ctx.needs_input_grad[1] else None
-        )
-
-
 @fault("input-mutated", inputs=one, argument="x", also=("not-repeatable", "double-backward-wrong", "layout-dependent"))
 class BackwardWritesItsInput(Sine):
     @staticmethod

@@ -18,6 +18,12 @@ from gradsmith.check.oracle import differentiable_places
 from gradsmith.check.subject import Subject
 
 LITERAL = 64  # tensors of up to so many elements are written out
+TAKEN = {
+    "torch", "sys", "runpy", "gc", "weakref", "fw", "out", "outputs", "upstream", "grad", "grads", "h", "k", "u", "i",
+    "ahead", "behind", "slope", "weighted", "inputs", "first", "ramp", "total", "second", "kept", "double", "args",
+    "wanted", "before", "sent", "watched", "everything", "gradients", "lay_out", "ones", "zeros", "used", "compiled",
+    "call", "stacked", "dims", "places", "duals", "tangents", "change", "leaf",
+}  # fmt: skip  # names that the scripts use themselves
 
 
 def script(
@@ -49,7 +55,7 @@ def variable_names(subject: Subject) -> list[str]:
     names: list[str] = []
     for raw in subject.case.argument_names:
         name = re.sub(r"\W+", "_", raw).strip("_") or "argument"
-        if name[0].isdigit() or name in {"torch", "sys", "out", "h"}:
+        if name[0].isdigit() or name in TAKEN:
             name = f"arg_{name}"
         while name in names:
             name += "_"
@@ -110,6 +116,8 @@ def written(value: Any, need: bool = False) -> str:
         if isinstance(value, tuple | list):
             inner = ", ".join(written(item) for item in value)
             return f"({inner},)" if isinstance(value, tuple) else f"[{inner}]"
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{key!r}: {written(item)}" for key, item in value.items()) + "}"
         return f"...  # {type(value).__name__}: put yours here"
     grad = ".requires_grad_()" if need else ""
     dtype = str(value.dtype)

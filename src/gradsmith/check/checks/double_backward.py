@@ -15,6 +15,7 @@ import torch
 
 from gradsmith.check._private import uses_setup_context
 from gradsmith.check.case import declaration
+from gradsmith.check.checks.double_backward_scripts import SCRIPT_OF_UPSTREAM, script
 from gradsmith.check.checks.saves import node_of
 from gradsmith.check.deliberate import sort_out
 from gradsmith.check.finding import Finding
@@ -273,7 +274,7 @@ def _wrong(subject: Subject, wrong: Sequence[Answer], refused: Sequence[Answer])
         },
         advice="compute in backward from saved inputs and outputs, with differentiable torch operations; an "
         "intermediate saved in forward has lost its graph: save what it is computed from instead",
-        show=_script(worst.route == CONSTANT),
+        show=script(worst.route == CONSTANT) if plain else SCRIPT_OF_UPSTREAM,
     )
 
 
@@ -296,40 +297,4 @@ def _not_twice(subject: Subject, why: str) -> Finding:
         None,
         f"second derivatives are refused: {why}",
         advice="nothing to do, unless second derivatives are needed",
-    )
-
-
-def _script(constant: bool) -> str:
-    grad = "" if constant else ".requires_grad_()"
-    return "\n".join(
-        [
-            "inputs = [x for x in ({inputs},) if isinstance(x, torch.Tensor) and x.requires_grad]",
-            "def ramp(x):",
-            "    return torch.linspace(1, 2, x.numel()).to(x.dtype).reshape(x.shape)",
-            "def first():",
-            "    torch.manual_seed(0)",
-            "    out = {call}",
-            "    outputs = [o for o in (out if isinstance(out, tuple) else (out,)) if o.requires_grad]",
-            f"    upstream = [ramp(o){grad} for o in outputs]",
-            "    grads = torch.autograd.grad(",
-            "        outputs, inputs, upstream, create_graph=True, allow_unused=True)",
-            "    return sum((g * ramp(g)).sum() for g in grads if g is not None).real",
-            "total = first()",
-            "for i, x in enumerate(inputs):",
-            "    second = None",
-            "    if total.requires_grad:",
-            "        (second,) = torch.autograd.grad(total, [x], allow_unused=True, retain_graph=True)",
-            "    h, kept = 1e-6, x.detach().clone()",
-            "    with torch.no_grad():",
-            "        x.copy_(kept + h * ramp(x))",
-            "    ahead = first().item()",
-            "    with torch.no_grad():",
-            "        x.copy_(kept - h * ramp(x))",
-            "    behind = first().item()",
-            "    with torch.no_grad():",
-            "        x.copy_(kept)",
-            "    double = 0.0 if second is None else (second * ramp(x)).sum().item()",
-            "    slope = (ahead - behind) / (2 * h)",
-            "    print(i, 'double backward:', double, 'difference of the first:', slope)",
-        ]
     )
