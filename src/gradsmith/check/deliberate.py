@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from gradsmith.check.compare import scale
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.isolation import Raised
@@ -159,7 +160,7 @@ def _is_flat(subject: Subject, place: int) -> bool:
 def depends(subject: Subject, position: int) -> bool:
     """Whether large changes of the argument change the output."""
     value = subject.inputs[position]
-    size = float(value.abs().max()) + 1.0
+    size = scale(value) + 1.0
     before = subject.base.outputs
     for factor, offset in ((-1.0, 0.0), (1.0, 3 * size), (1.0, -3 * size), (0.0, 0.3), (7.0, 0.5)):
         moved = list(subject.inputs)
