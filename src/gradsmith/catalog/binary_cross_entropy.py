@@ -6,10 +6,10 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, softplus
 
 from gradsmith.catalog.pointwise import check_reduction, check_same_shape, gradient, reduced
-from gradsmith.catalog.rows import accumulation
+from gradsmith.catalog.rows import accumulation, watched
 from gradsmith.define.op import op
 
 Maybe = TypeVar("Maybe", Tensor, Tensor | None)
@@ -107,6 +107,8 @@ def _(grad: Tensor, input: Tensor, target: Tensor, weight: Tensor | None, pos_we
 
 def _cross_entropy(x: Tensor, t: Tensor, w: Tensor | None = None, p: Tensor | None = None) -> Tensor:
     x, t = _wide(x), _wide(t)
+    if p is None and not watched():  # one logarithm for both, which has a kink at 0 for autograd alone
+        return _times(x.relu().addcmul_(x, t, value=-1).add_(softplus(x.abs().neg_())), w)
     return -_times(_times(t, p) * logsigmoid(x) + (1 - t) * logsigmoid(-x), w)
 
 
