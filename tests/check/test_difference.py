@@ -72,3 +72,11 @@ def test_where_the_function_ends_nothing_is_known():
 def test_a_step_far_wider_than_what_happens_is_uncertain():
     found = estimate(lambda x: x / math.sqrt(x * x + 1e-24), 0.0)
     assert not found.usable or found.error > 0.1 * abs(found.value)
+
+
+def test_what_changes_by_its_rounding_alone_has_the_slope_zero_and_is_not_called_constant():
+    found = estimate(lambda x: 1.0 + 1e-16 * math.floor(1e9 * x) % 2e-16, 0.3)
+    found_on_a_ray = estimate(lambda x: (3 * x) / math.hypot(3 * x, 4 * x), 0.7)
+    for slope in (found, found_on_a_ray):
+        assert slope.value == 0.0
+        assert slope.error < 1e-9

@@ -57,6 +57,7 @@ def ladder(
     row: list[float] = []  # Ridders' tableau, the row of the last step
     previous_bend = previous_change = math.inf
     still = 0  # how many steps in a row changed nothing at all
+    quiet = 0  # how many changed nothing but the rounding, as along a ray for a cosine
     h = step
     for level in range(LEVELS):
         moved = change(h)
@@ -65,8 +66,11 @@ def ladder(
             continue
         right, left = moved[0] / h, moved[1] / h
         still = still + 1 if moved == (0.0, 0.0, 0.0) else 0
+        quiet = quiet + 1 if max(map(abs, moved)) <= 8 * noise else 0
         if still >= 3 and level <= COARSE:
             return Estimate(0.0, noise / h, 0.0, 0.0, constant=True)
+        if quiet >= 3 and level <= COARSE:
+            return Estimate(0.0, 8 * noise / h, 0.0, 0.0)
         if still and level > COARSE:
             break  # the step is below what the function resolves: nothing further is to be learned
         new = _extrapolate(row, (right + left) / 2)
