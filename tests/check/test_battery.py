@@ -170,7 +170,7 @@ def test_functions_recorded_before_a_call_raises_are_checked():
 def test_a_report_is_plain_data():
     report = check(Half, x())
     data = json.loads(json.dumps(report.to_dict()))
-    assert data["schema"] == 1
+    assert data["schema"] == 2
     assert data["counts"]["error"] == 1
     assert data["findings"][0]["code"] == "gradient-scale"
     assert data["findings"][0]["location"]["file"] == __file__

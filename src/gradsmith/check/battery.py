@@ -172,7 +172,7 @@ def _ask(
     subject: Subject, name: str, entry: Check, wanted: Collection[str], only: Collection[str] | str | None
 ) -> Report:
     """The answer of one check, and why it has none or not a whole one."""
-    subject.variations, subject.refused = [], []
+    subject.variations, subject.refused, subject.measured = [], [], []
     findings: list[Finding] = []
     try:
         why = _unfit(subject, entry, only is not None)
@@ -188,7 +188,7 @@ def _ask(
         return _skipped(subject, name, why, findings)
     checked = Checked(subject.case.name, name, tuple(subject.variations) or (subject.label,))
     refused = tuple(Skipped(subject.case.name, name, reason) for reason in dict.fromkeys(subject.refused))
-    return Report(tuple(findings), refused, (checked,))
+    return Report(tuple(findings), refused, (checked,), tuple(subject.measured))
 
 
 def _skipped(subject: Subject, name: str, why: str, findings: Sequence[Finding] = ()) -> Report:

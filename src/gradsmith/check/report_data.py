@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradsmith.check.finding import SEVERITIES, Finding, Severity, Skipped
+from gradsmith.check.measured import Measured, Saved, Taylor, to_dict
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2 adds `taylor` and `saved`
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Report:
     findings: tuple[Finding, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     checked: tuple[Checked, ...] = ()
+    measured: tuple[Measured, ...] = ()  # what no finding is made of: Taylor remainders, saved tensors
 
     @property
     def ok(self) -> bool:
@@ -70,6 +72,8 @@ class Report:
                 {"function": skip.function, "check": skip.check, "reason": skip.reason} for skip in self.skipped
             ],
             "checked": [entry.to_dict() for entry in self.checked],
+            "taylor": [to_dict(entry) for entry in self.measured if isinstance(entry, Taylor)],
+            "saved": [to_dict(entry) for entry in self.measured if isinstance(entry, Saved)],
         }
 
     def __str__(self) -> str:
@@ -97,4 +101,5 @@ def merge(reports: Iterable[Report]) -> Report:
         findings=tuple(findings),
         skipped=tuple(dict.fromkeys(skip for report in reports for skip in report.skipped)),
         checked=tuple(dict.fromkeys(entry for report in reports for entry in report.checked)),
+        measured=tuple(dict.fromkeys(entry for report in reports for entry in report.measured)),
     )

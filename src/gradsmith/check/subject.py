@@ -20,6 +20,7 @@ from gradsmith.check.compare import same_values
 from gradsmith.check.inputs import Arrange, Tensors, fresh, single_of, spread_like, to_dtype, working_dtype
 from gradsmith.check.isolation import SEED, seeded, user_code
 from gradsmith.check.isolation import Raised as Raised
+from gradsmith.check.measured import Measured
 from gradsmith.check.tolerance import TOLERANCES, Tolerance
 from gradsmith.check.tree import is_float, leaves
 from gradsmith.check.watch import Overdue
@@ -59,6 +60,7 @@ class Subject:
         self.label = label
         self.variations: list[str] = []  # what the running check has looked at
         self.refused: list[str] = []  # variations that it left out, and why
+        self.measured: list[Measured] = []  # what it measured besides
         self._cache: dict[str, Any] = {}
         if inputs is None:
             self.dtype, self.inputs = self._precise()

@@ -15,10 +15,14 @@ import torch
 from gradsmith.check.checks.returned import wrong_shape
 from gradsmith.check.deliberate import sort_out
 from gradsmith.check.diagnose import diagnose
+from gradsmith.check.error_map import error_map
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.judge import Judgement, judge
+from gradsmith.check.measured import Taylor
 from gradsmith.check.subject import Subject
+from gradsmith.check.taylor import taylor
+from gradsmith.check.variations import reduced
 
 CODES = (
     "gradient-sign", "gradient-scale", "gradient-transposed", "gradient-swapped", "gradient-conjugate",
@@ -29,6 +33,7 @@ CODES = (
 
 def check(subject: Subject) -> Iterator[Finding]:
     judgements = [judge(subject, position) for position in subject.arguments]
+    subject.measured += _remainders(subject, judgements)
     subject.variations += sorted({judgement.label for judgement in judgements})
     meant, mistakes = sort_out(subject)
     if meant is not None:
@@ -41,6 +46,16 @@ def check(subject: Subject) -> Iterator[Finding]:
             yield _unknown(subject, judgement)
         elif judgement.verdict == "right" and judgement.kink:
             yield _elsewhere(subject, judgement)
+
+
+def _remainders(subject: Subject, judgements: Sequence[Judgement]) -> Iterator[Taylor]:
+    """Of the arguments that were judged at the point itself; around a kink they say nothing."""
+    start = reduced(subject)
+    for judgement in judgements:
+        if judgement.verdict in ("right", "wrong") and not judgement.kink and judgement.label == "as given":
+            remainder = taylor(start, judgement.position) if judgement.got.numel() else None
+            if remainder is not None:
+                yield remainder
 
 
 def _wrong(judgement: Judgement, judgements: Sequence[Judgement]) -> Finding:
@@ -86,6 +101,7 @@ def evidence(judgement: Judgement) -> dict[str, Any]:
         "elements": expected.numel(),
         "oracle": judgement.oracle,
         "oracle_error": judgement.error,
+        "error_map": error_map(judgement.got, expected),
     }
 
 

@@ -16,6 +16,7 @@ from gradsmith.check.compare import same_values
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.isolation import Raised
+from gradsmith.check.measured import saved
 from gradsmith.check.subject import Pass, Subject
 from gradsmith.check.tree import is_float
 
@@ -25,17 +26,22 @@ CODES = ("needless-save",)
 def check(subject: Subject) -> Iterator[Finding]:
     if subject.case.function_class is None:
         return
-    saved, run = _saved(subject)
+    tensors, run = _saved(subject)
+    for tensor in tensors:
+        until = "the backward has run"  # the engine lets go of what save_for_backward keeps, and of nothing else
+        subject.measured.append(saved(subject.case.name, _name(subject, run, tensor), tensor, until))
     needless = [
-        (place, tensor) for place, tensor in enumerate(saved) if tensor.numel() > 1 and _unused(subject, place, tensor)
+        (place, tensor)
+        for place, tensor in enumerate(tensors)
+        if tensor.numel() > 1 and _unused(subject, place, tensor)
     ]
     if needless:
         size = sum(tensor.numel() * tensor.element_size() for _, tensor in needless)
         what = ", ".join(_name(subject, run, tensor) for _, tensor in needless)
         yield _report(subject, f"{what}, saved for backward and not used there", size)
         return
-    for first, tensor in enumerate(saved):
-        for other in saved[first + 1 :]:
+    for first, tensor in enumerate(tensors):
+        for other in tensors[first + 1 :]:
             if _copies(tensor, other) and not (_is_input(run, tensor) and _is_input(run, other)):
                 size = tensor.numel() * tensor.element_size()
                 yield _report(subject, f"a copy of {_name(subject, run, tensor)}, saved beside it", size)
@@ -43,15 +49,15 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 
 def _saved(subject: Subject) -> tuple[list[torch.Tensor], Pass]:
-    saved: list[torch.Tensor] = []
+    tensors: list[torch.Tensor] = []
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
-        saved.append(tensor)
+        tensors.append(tensor)
         return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         run = subject.forward()
-    return saved, run
+    return tensors, run
 
 
 def _unused(subject: Subject, place: int, tensor: torch.Tensor) -> bool:

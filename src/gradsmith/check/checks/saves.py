@@ -19,6 +19,7 @@ from gradsmith.check.compare import same_values
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.isolation import Raised
+from gradsmith.check.measured import saved
 from gradsmith.check.subject import Pass, Subject
 from gradsmith.check.tree import tensors
 
@@ -58,6 +59,9 @@ def _kept_on_context(subject: Subject) -> dict[str, str]:
         for tensor in tensors(value):
             if tensor.numel() > 1:
                 kept[name] = _what_is(subject, run, tensor)
+                subject.measured.append(
+                    saved(subject.case.name, f"ctx.{name}, {kept[name]}", tensor, "the graph is gone")
+                )
     return kept
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from gradsmith.check.finding import Finding
 
-MAP = "error_map"  # the relative error of every element: drawn in HTML, kept in JSON, left out of text
+MAP = "error_map"  # see check.error_map: drawn in HTML, kept in JSON, left out of text
 _ROW = ("element", "got", "expected", "ratio")
 _COUNTS = ("wrong_elements", "elements_looked_at", "elements")
 _ORACLES = {

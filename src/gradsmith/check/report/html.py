@@ -12,9 +12,11 @@ from markupsafe import Markup, escape
 
 from gradsmith.check.codes import page
 from gradsmith.check.finding import Finding, Location
+from gradsmith.check.measured import Saved, Taylor
 from gradsmith.check.report.evidence import MAP, pairs, worst_element
 from gradsmith.check.report.heatmap import LEVELS, HeatMap, heat_map
 from gradsmith.check.report.results import Outcome, Results, short_path, worst_first
+from gradsmith.check.report.slopes import Slopes, slopes
 
 AROUND = 4  # source lines shown before and after the one at fault
 
@@ -55,6 +57,14 @@ class _Function:
         for entry in self.outcome.report.checked:
             asked.setdefault(entry.check, {}).update(dict.fromkeys(entry.variations))
         return [(check, ", ".join(variations)) for check, variations in asked.items()]
+
+    @property
+    def slopes(self) -> Slopes | None:
+        return slopes(entry for entry in self.outcome.report.measured if isinstance(entry, Taylor))
+
+    @property
+    def saved(self) -> list[Saved]:
+        return [entry for entry in self.outcome.report.measured if isinstance(entry, Saved)]
 
 
 @dataclass(frozen=True)

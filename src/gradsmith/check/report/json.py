@@ -1,13 +1,18 @@
 """JSON, for other programs. The layout is part of the public interface; `schema` counts its versions.
 
-    {"schema": 1, "ok": false, "title": "train.py", "strict": false,
+    {"schema": 2, "ok": false, "title": "train.py", "strict": false,
      "counts": {"error": 1, "warning": 0, "note": 2},
      "functions": [{"function", "status", "seconds", "cases", "location"}, ...],
      "findings":  [{"code", "severity", "function", "argument", "message", "evidence", "advice", "reproduce",
                     "location": {"file", "line", "text"} or null}, ...],
      "skipped":   [{"function", "check", "reason"}, ...],
      "checked":   [{"function", "check", "variations"}, ...],
+     "taylor":    [{"function", "argument", "steps", "remainders", "slope": about 3 if right, 1 if wrong}, ...],
+     "saved":     [{"function", "tensor", "shape", "dtype", "bytes", "until"}, ...],
      "problems":  ["train.py raised ValueError: ...", ...]}
+
+The `evidence` of a wrong gradient has an `error_map`: {"shape", "block": [rows, columns], "worst": [[...], ...]}, at
+most 32 x 32 cells, each the largest relative error in a block of elements, null where none was looked at.
 
 A number that JSON cannot hold stands as one of the strings "nan", "inf", "-inf".
 """

@@ -100,4 +100,5 @@ def _only(report: Report, function: str) -> Report:
         findings=tuple(finding for finding in report.findings if finding.function == function),
         skipped=tuple(skip for skip in report.skipped if skip.function == function),
         checked=tuple(entry for entry in report.checked if entry.function == function),
+        measured=tuple(entry for entry in report.measured if entry.function == function),
     )
