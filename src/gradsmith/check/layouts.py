@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 
@@ -26,4 +26,16 @@ def offset(tensor: torch.Tensor) -> torch.Tensor:
     return torch.cat([torch.full_like(tensor.reshape(-1)[:1], 7), tensor.reshape(-1)])[1:].reshape(tensor.shape)
 
 
+def channels_last(tensor: torch.Tensor) -> torch.Tensor:
+    """Images (and volumes) stored pixel by pixel, as convolutions like them; others as they are."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return tensor.clone(memory_format=formats.get(tensor.dim(), torch.preserve_format))
+
+
 LAYOUTS: dict[str, Layout] = {"transposed": transposed, "strided": strided, "offset": offset}
+
+
+def layouts_of(tensors: Iterable[torch.Tensor]) -> dict[str, Layout]:
+    """The layouts that make a difference to any of `tensors`."""
+    images = any(tensor.dim() in (4, 5) for tensor in tensors)
+    return {**LAYOUTS, "channels-last": channels_last} if images else LAYOUTS

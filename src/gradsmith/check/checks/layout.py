@@ -1,8 +1,8 @@
 """Asks: do results depend on how inputs and upstream lie in memory?
 
-The same values transposed, strided and offset must give the same outputs and gradients; an expanded upstream
-(what `out.sum().backward()` sends) the same as its contiguous copy. A forward that refuses a layout is
-counted, not reported. Cannot see: channels-last, negative strides, layouts that overlap otherwise.
+The same values transposed, strided, offset and (images) channels-last must give the same outputs and gradients;
+an expanded upstream (what `out.sum().backward()` sends) the same as its contiguous copy. A forward that refuses a
+layout is counted, not reported. Cannot see: negative strides, layouts that overlap otherwise.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gradsmith.check.compare import same_values
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.isolation import Raised
-from gradsmith.check.layouts import LAYOUTS, Layout
+from gradsmith.check.layouts import Layout, layouts_of
 from gradsmith.check.subject import Subject
 
 CODES = ("layout-dependent",)
@@ -39,7 +39,7 @@ def _inputs(subject: Subject) -> Iterator[Finding]:
         subject.refused.append(f"layouts of `{subject.argument(position)}`: torch supports it only as first argument")
         tensors.remove(position)
     reported: set[int] = set()
-    for name, lay_out in LAYOUTS.items():
+    for name, lay_out in layouts_of(subject.inputs[i] for i in tensors).items():
         subject.variations.append(f"{name} inputs")
         if not tensors or _with_inputs(subject, tensors, lay_out) == "":
             continue
@@ -87,7 +87,7 @@ def _report(subject: Subject, position: int, layout: str, what: str) -> Finding:
 
 def _upstream(subject: Subject) -> Iterator[Finding]:
     plain = subject.base_upstream
-    layouts: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {**LAYOUTS, "expanded": _expanded}
+    layouts: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {**layouts_of(plain), "expanded": _expanded}
     for name, lay_out in layouts.items():
         subject.variations.append(f"{name} upstream")
         values = [lay_out(up) for up in plain]
@@ -122,6 +122,7 @@ _SOURCE = {
     "transposed": "x.mT.contiguous().mT if x.dim() > 1 else torch.stack([x, x], -1)[..., 0]",
     "strided": "torch.stack([x, x], -1)[..., 0]",
     "offset": "torch.cat([x.reshape(-1)[:1], x.reshape(-1)])[1:].reshape(x.shape)",
+    "channels-last": "x.clone(memory_format=torch.channels_last if x.dim() == 4 else torch.preserve_format)",
     "expanded": "x.reshape(-1)[:1].reshape([1] * x.dim()).expand(x.shape)",
 }
 
