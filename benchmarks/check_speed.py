@@ -5,8 +5,8 @@
 Three questions, answered in one run. How long does the whole battery take (every check but torch.compile's) beside
 `torch.autograd.gradcheck` in its slow mode? How does it grow beside forward and backward of the same Function in the
 precision it is checked in, float64? And how much memory does a check take beside them? Memory is the largest resident
-set of a process of its own. The times of forward and backward are medians; a check and gradcheck are run once, after
-a warm-up on a small input.
+set of a process of its own. Times are of the processor, in one thread, so that other work on the machine counts little;
+those of forward and backward are medians, and a check and gradcheck are run once, after a warm-up on a small input.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
@@ -89,9 +90,9 @@ SIZES = tuple(10**power for power in range(2, 8))
 
 
 def seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     call()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def forward_and_backward(function: Any, inputs: tuple[Tensor, ...]) -> None:
@@ -159,13 +160,16 @@ def main() -> None:
     parser.add_argument("--peak", nargs=3, metavar=("CASE", "ELEMENTS", "WHAT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.manual_seed(0)
+    torch.set_num_threads(1)
     if options.peak:
         print_peak(options.peak[0], int(options.peak[1]), options.peak[2])
         return
+    progress = Console(stderr=True)
+    cases = [(name, count) for name in GROWING for count in SIZES if count <= options.most]
     gs.check(Logsumexp, (normal(2, 3),))
     document = {
-        "beside gradcheck": [beside_gradcheck(name) for name in BESIDE_GRADCHECK],
-        "growing": [growing(name, count) for name in GROWING for count in SIZES if count <= options.most],
+        "beside gradcheck": [beside_gradcheck(name) for name in track(BESIDE_GRADCHECK, console=progress)],
+        "growing": [growing(*case) for case in track(cases, console=progress)],
     }
     print(json.dumps(document, indent=2)) if options.json else show(document)
 
