@@ -16,8 +16,8 @@ from gradsmith.define.classic import Function
 from gradsmith.define.errors import CallError
 from gradsmith.native import kernels
 
-SMALLEST = 2**16
-"""The number of logits from which it pays."""
+SMALLEST = 2**18
+"""The number of logits from which it pays: below, the calls cost more than the passes over memory."""
 
 # Not float16: a gradient computed before the loss scale is known would fall below its smallest number.
 _DTYPES = (torch.float32, torch.float64, torch.bfloat16)
