@@ -259,3 +259,33 @@ class SpikeWithThreshold(Function):
             grad / threshold if ctx.needs_input_grad[0] else None,
             -grad * x / threshold**2 if ctx.needs_input_grad[1] else None,
         )
+
+
+@clean("gradient-modifier", inputs=lambda: (rand(4, 3), torch.tensor(0.5)))
+class ReversalByATensor(Function):
+    """The forward does not look at the strength, which says nothing about strengths of other shapes."""
+
+    @staticmethod
+    def forward(ctx, x, strength):
+        ctx.save_for_backward(strength)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return -grad * ctx.saved_tensors[0], None
+
+
+@clean("surrogate-gradient", inputs=lambda: (rand(4, 5),))
+class ClampSteBackIntoRange(Function):
+    """Lets through what leads back into the range: twice the upstream, twice the gradient, but no linear map."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp(-0.5, 0.5)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        leads_out = ((x > 0.5) & (grad < 0)) | ((x < -0.5) & (grad > 0))
+        return torch.where(leads_out, 0.0, grad)

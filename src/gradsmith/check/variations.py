@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from gradsmith.check._private import uses_setup_context
+from gradsmith.check.deliberate import depends
 from gradsmith.check.isolation import Raised
 from gradsmith.check.judge import judge
 from gradsmith.check.subject import Subject
@@ -105,6 +106,7 @@ def reranked(subject: Subject) -> Iterator[tuple[str, tuple[Any, ...]]]:
     broadcast against is another call than the one that was given.
     """
     floats = [i for i, value in enumerate(subject.inputs) if is_float(value)]
+    floats = floats[:1] + [i for i in floats[1:] if subject.needs[i] or depends(subject, i)]
     if not floats:
         return
     leading = subject.inputs[floats[0]].shape[:1]
