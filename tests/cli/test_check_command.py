@@ -122,8 +122,8 @@ def test_a_function_is_checked_on_a_few_different_inputs(gradsmith, write):
 
 
 def test_one_name_is_checked_with_given_inputs(gradsmith, write):
-    write("kernels.py", "wrong")
-    result = gradsmith("check", "kernels:Wrong", "--inputs", "torch.randn(4, 3)")
+    write("named_kernels.py", "wrong")
+    result = gradsmith("check", "named_kernels:Wrong", "--inputs", "torch.randn(4, 3)")
     assert result.exit_code == 1
     assert "gradient-sign" in result.stdout
 
