@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import math
+import subprocess
+import sys
 import threading
 import time
 
@@ -171,3 +173,29 @@ def test_a_second_forward_that_raises_is_no_end_of_the_report():
 
     report = check(Once, x(3))
     assert any("no more" in skip.reason for skip in report.skipped)
+
+
+PROFILED = """
+import sys, torch
+from gradsmith.check import check
+watch = sys.modules["gradsmith.check.watch"]
+watch.FIRST = watch.CHECK = 0.5
+
+class Hangs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        while True:
+            pass
+
+print(check(Hangs, (torch.ones(2),)).codes)
+seen = []
+sys.setprofile(lambda frame, event, value: seen.append(event))
+(lambda: None)()
+sys.setprofile(None)
+print("call" in seen)
+"""
+
+
+def test_a_profiler_still_works_after_a_call_was_stopped():
+    done = subprocess.run([sys.executable, "-c", PROFILED], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.split("\n")[:2] == ["('crash',)", "True"], done.stderr

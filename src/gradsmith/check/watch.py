@@ -106,16 +106,23 @@ class Watch:
                 self._leave(call)
 
     def _leave(self, call: _Call) -> None:
-        """The call is over, and so is its exception if that is still on its way."""
+        """The call is over, and so is its exception if that is still on its way.
+
+        It is sent once more and caught here. Taking it back instead would leave CPython 3.11 looking for it for good,
+        and under a profiler or a debugger no function would then get past its first instruction.
+        """
         while True:
             try:
                 with self._lock:
                     self._call = None
-                    if call.last_told is not None:
-                        _raise_in(self._thread, None)
-                return
-            except Stopped:  # it arrived just here
-                continue
+                if call.last_told is None:
+                    return
+                _raise_in(self._thread, Stopped)
+                while True:
+                    pass
+            except Stopped:
+                if self._call is None:  # nobody sends another
+                    call.last_told = None
 
     def look(self) -> None:
         """Stop the running call if its time is over."""
@@ -132,9 +139,8 @@ class Watch:
             self._stuck(call.stage)
 
 
-def _raise_in(thread: int, kind: type[BaseException] | None) -> None:
-    raised = ctypes.py_object(kind) if kind is not None else None
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
+def _raise_in(thread: int, kind: type[BaseException]) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))
 
 
 _here = threading.local()
