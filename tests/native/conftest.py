@@ -1,10 +1,15 @@
-"""Kernels used at any size, and skipped where they cannot be built."""
+"""Kernels used at any size, and skipped where they cannot be built; the same random numbers in every run."""
 
 import pytest
 import torch
 
 from gradsmith import native
 from gradsmith.native import dispatch
+
+
+@pytest.fixture(autouse=True)
+def _reproducible():
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
