@@ -5,6 +5,7 @@ import inspect
 
 import pytest
 import torch
+from twins import made
 
 from gradsmith import nn
 
@@ -32,15 +33,6 @@ CASES = [
 LAYERS = pytest.mark.parametrize(
     ("name", "args", "options", "input"), CASES, ids=[f"{name}-{args}-{options}" for name, args, options, _ in CASES]
 )
-
-
-def made(name, args, options):
-    """Ours and torch's, made from the same seed."""
-    modules = []
-    for library in (nn, torch.nn):
-        torch.manual_seed(3)
-        modules.append(getattr(library, name)(*args, **options))
-    return modules
 
 
 def value_and_gradients(module, input):

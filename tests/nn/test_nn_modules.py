@@ -5,6 +5,7 @@ import inspect
 
 import pytest
 import torch
+from twins import made
 
 from gradsmith import check, nn
 
@@ -25,15 +26,6 @@ BOTH = pytest.mark.parametrize(
         ),
     ],
 )
-
-
-def made(name, args, options):
-    """Ours and torch's, made from the same seed."""
-    modules = []
-    for library in (nn, torch.nn):
-        torch.manual_seed(3)
-        modules.append(getattr(library, name)(*args, **options))
-    return modules
 
 
 @BOTH

@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 import torch
+from twins import made
 
 from gradsmith import nn
 
@@ -14,15 +15,6 @@ CASES = [
     ("CosineSimilarity", (), {"dim": 0, "eps": 0.5}),
 ]
 PAIRS = pytest.mark.parametrize(("name", "args", "options"), CASES)
-
-
-def made(name, args, options):
-    """Ours and torch's, made from the same seed."""
-    modules = []
-    for library in (nn, torch.nn):
-        torch.manual_seed(3)
-        modules.append(getattr(library, name)(*args, **options))
-    return modules
 
 
 @PAIRS
