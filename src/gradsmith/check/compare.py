@@ -18,11 +18,12 @@ def same_values(before: Sequence[Any], after: Sequence[Any], exact: float) -> bo
     )
 
 
-def same_value(before: Any, after: Any, exact: float) -> bool:
-    """`same_values` for one value; a gradient that is None is the same as one of zeros."""
+def same_value(before: Any, after: Any, exact: float, floor: float = 0.0) -> bool:
+    """`same_values` for one value; a gradient that is None is the same as one of zeros. `floor` is how far apart they
+    may be whatever their scale."""
     if before is None or after is None:
         other = after if before is None else before
-        return other is None or (isinstance(other, torch.Tensor) and not bool(other.detach().any()))
+        return other is None or (isinstance(other, torch.Tensor) and scale(other) <= floor)
     if not isinstance(before, torch.Tensor) or not isinstance(after, torch.Tensor):
         return True
     if before.shape != after.shape:
@@ -35,7 +36,7 @@ def same_value(before: Any, after: Any, exact: float) -> bool:
         return False
     size = scale(torch.where(finite, old, torch.zeros_like(old)))
     off = scale(torch.where(finite, old - new, torch.zeros_like(old)))
-    return off <= exact * size
+    return off <= exact * size + floor
 
 
 def scale(tensor: torch.Tensor) -> float:

@@ -75,11 +75,11 @@ def _judge(subject: Subject, position: int) -> Judgement:
 
 
 def jittered(subject: Subject, attempt: int) -> tuple[object, ...]:
-    """The inputs moved by a few per cent, all but those that take no gradient."""
+    """The inputs moved by a few per cent, all but those that take no gradient; equal ones move apart."""
     moved = list(subject.inputs)
     for position in subject.arguments:
         value = moved[position]
-        moved[position] = value + 0.03 * random_direction(value, 500 + attempt)
+        moved[position] = value + 0.03 * random_direction(value, 500 + attempt + 10 * position)
     return tuple(moved)
 
 

@@ -173,8 +173,9 @@ def slope_of(
     *,
     accuracy: float = 0.0,
     stretch: float = 1.0,
+    noise: float = 0.0,
 ) -> Estimate:
-    """`slope`, for any `function` of the inputs that gives a list of tensors."""
+    """`slope`, for any `function` of the inputs that gives a list of tensors; `noise` is known of its weighted sum."""
     value = subject.inputs[position].detach()
     along = direction.to(value.dtype)
 
@@ -201,7 +202,7 @@ def slope_of(
             bend += float((wide(weight) * (rise - fall)).abs().sum())
         return right, left, bend
 
-    noise = 2 * subject.tolerance.eps * size_of(weights, here)
+    noise = max(noise, 2 * subject.tolerance.eps * size_of(weights, here))
     return ladder(change, step=subject.tolerance.step * stretch, accuracy=accuracy, noise=noise)
 
 

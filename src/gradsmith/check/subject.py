@@ -53,11 +53,14 @@ class Pass:
 
 
 class Subject:
-    """A case at one point: `inputs` in the precision of the check, and random upstreams for its outputs."""
+    """A case at one point: `inputs` in the precision of the check, and random upstreams in `unit`s."""
 
-    def __init__(self, case: Case, inputs: tuple[Any, ...] | None = None, *, label: str = "as given") -> None:
+    def __init__(
+        self, case: Case, inputs: tuple[Any, ...] | None = None, *, label: str = "as given", unit: float = 1.0
+    ) -> None:
         self.case = case
         self.label = label
+        self.unit = unit
         self.variations: list[str] = []  # what the running check has looked at
         self.refused: list[str] = []  # variations that it left out, and why
         self.measured: list[Measured] = []  # what it measured besides
@@ -255,7 +258,7 @@ class Subject:
     def upstream(self, outputs: Sequence[torch.Tensor], which: int = 0) -> tuple[torch.Tensor, ...]:
         """Random upstreams for `outputs`, never near zero and never all alike; `which` picks another draw."""
         generator = torch.Generator().manual_seed(SEED + 17 * which)
-        return tuple(spread_like(out, generator) for out in outputs)
+        return tuple(spread_like(out, generator) * self.unit for out in outputs)
 
     @cached_property
     def base(self) -> Pass:

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from gradsmith.check.case import declaration
-from gradsmith.check.compare import same_values
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.isolation import Raised, seeded, user_code
 from gradsmith.check.judge import jittered
+from gradsmith.check.rounding import Upstream, agree, gradient
 from gradsmith.check.subject import Subject
 from gradsmith.check.tree import leaves
 
@@ -90,10 +90,13 @@ def _compare(subject: Subject, points: list[tuple[Any, ...]], dims: tuple[int | 
             out = list(leaves(torch.func.vmap(function, in_dims=dims)(*stacked)))
     except Raised as raised:
         return f"fails: {raised}"
-    exact = 100 * subject.tolerance.exact
     places = [i for i, value in enumerate(subject.base.outputs) if isinstance(value, torch.Tensor)]
     expected: list[Any] = [torch.stack([run.outputs[i].detach() for run, _ in loop]) for i in places]
-    if not same_values(expected, [out[i] for i in places], exact):
+
+    def outputs(at: Subject, _: Upstream) -> list[Any]:
+        return [at.base.outputs[i] for i in places]
+
+    if not agree(subject, expected, [out[i] for i in places], outputs):
         return "gives other outputs than a loop"
     differentiable = [i for i in places if subject.base.outputs[i].requires_grad]
     upstream = [torch.stack([up] * SIZE) for up in subject.base_upstream]
@@ -107,7 +110,7 @@ def _compare(subject: Subject, points: list[tuple[Any, ...]], dims: tuple[int | 
     for i, grad in zip(wanted, grads, strict=True):
         zero = torch.zeros_like(subject.inputs[i])
         each = torch.stack([_or(g[i], zero) for _, g in loop], int(dims[i] or 0))
-        if not same_values([each], [grad], exact):
+        if not agree(subject, [each], [grad], gradient(i)):
             return f"gives another gradient for `{subject.argument(i)}` than a loop"
     return ""
 

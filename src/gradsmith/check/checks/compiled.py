@@ -16,6 +16,7 @@ from gradsmith.check.compare import same_values
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.isolation import Raised, seeded, user_code
+from gradsmith.check.rounding import agree, gradients, outputs
 from gradsmith.check.subject import Subject
 
 CODES = ("compile-wrong", "no-compile", "framework-bug")
@@ -44,8 +45,8 @@ def check(subject: Subject) -> Iterator[Finding]:
                 advice="nothing to do, unless it is to be compiled in one piece",
             )  # fmt: skip
             return
-        exact = 100 * subject.tolerance.exact
-        if not same_values(subject.base.outputs, run.outputs, exact) or not same_values(expected, got, exact):
+        same = agree(subject, subject.base.outputs, run.outputs, outputs)
+        if not same or not agree(subject, expected, got, gradients, upstream):
             yield finding(
                 subject, "compile-wrong", None, f"compiled, with {label}, it gives something else than eager",
                 evidence={"backend": "aot_eager", "upstream": label},

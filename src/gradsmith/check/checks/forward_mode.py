@@ -20,6 +20,7 @@ from gradsmith.check.findings import finding
 from gradsmith.check.inputs import fresh
 from gradsmith.check.isolation import Raised, seeded, user_code
 from gradsmith.check.oracle import differentiable_places, inner, random_direction, size_of, slope_of
+from gradsmith.check.rounding import Upstream, rounding_in
 from gradsmith.check.subject import Subject
 from gradsmith.check.tree import leaves
 
@@ -37,9 +38,9 @@ def check(subject: Subject) -> Iterator[Finding]:
             advice="nothing to do, unless jacfwd, hessian or forward_ad are needed",
         )  # fmt: skip
         return
-    directions = {position: random_direction(subject.inputs[position], 60) for position in subject.arguments}
+    directions = {i: random_direction(subject.inputs[i], 60 + 10 * i) for i in subject.arguments}
     try:
-        tangents = _tangents(subject, directions)
+        forward = _along(subject, directions)
     except Raised as raised:
         if isinstance(raised.error, NotImplementedError):
             yield finding(
@@ -53,11 +54,11 @@ def check(subject: Subject) -> Iterator[Finding]:
             show=_SCRIPT,
         )  # fmt: skip
         return
-    forward = sum(inner(up, tangent) for up, tangent in zip(subject.base_upstream, tangents, strict=True))
+    backward = _against(subject, directions)
     pairs = [(subject.base_grads[position], direction) for position, direction in directions.items()]
-    backward = sum(inner(grad, direction) for grad, direction in pairs if grad is not None)
     size = max(size_of([grad], [direction]) for grad, direction in pairs if grad is not None)
-    if abs(forward - backward) > 5 * subject.tolerance.relative * max(size, abs(forward), abs(backward)):
+    allowed, off = 5 * subject.tolerance.relative * max(size, abs(forward), abs(backward)), abs(forward - backward)
+    if off > allowed and off > _rounding(subject, directions):
         yield finding(
             subject,
             "jvp-wrong",
@@ -77,6 +78,27 @@ def check(subject: Subject) -> Iterator[Finding]:
             advice="take second derivatives by jacrev or hessian; gs.op and gs.Function are not affected",
             where="jvp",
         )  # fmt: skip
+
+
+def _along(subject: Subject, directions: dict[int, torch.Tensor]) -> float:
+    """<v, Ju>: the tangents of the outputs with the upstream."""
+    tangents = _tangents(subject, directions)
+    return sum(inner(up, tangent) for up, tangent in zip(subject.base_upstream, tangents, strict=True))
+
+
+def _against(subject: Subject, directions: dict[int, torch.Tensor]) -> float:
+    """<J'v, u>: the gradients with the directions."""
+    pairs = [(subject.base_grads[position], direction) for position, direction in directions.items()]
+    return sum(inner(grad, direction) for grad, direction in pairs if grad is not None)
+
+
+def _rounding(subject: Subject, directions: dict[int, torch.Tensor]) -> float:
+    """How far apart the two may be by rounding, also where the terms of both cancel."""
+
+    def difference(at: Subject, _: Upstream) -> list[torch.Tensor]:
+        return [torch.tensor(_along(at, directions) - _against(at, directions), dtype=torch.float64)]
+
+    return rounding_in(subject, difference)[0]
 
 
 def _lost_when_nested(subject: Subject, position: int) -> bool:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from gradsmith.check.compare import same_values
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.isolation import Raised
 from gradsmith.check.layouts import Layout, layouts_of
+from gradsmith.check.rounding import agree, gradients, outputs
 from gradsmith.check.subject import Subject
 
 CODES = ("layout-dependent",)
@@ -60,13 +60,13 @@ def _with_inputs(subject: Subject, positions: Sequence[int], lay_out: Layout) ->
         run = subject.forward(arrange=dict.fromkeys(positions, lay_out))
     except Raised:
         return ""
-    if not same_values(subject.base.outputs, run.outputs, 100 * subject.tolerance.exact):
+    if not agree(subject, subject.base.outputs, run.outputs, outputs):
         return "the forward gives other values"
     try:
         grads = subject.backward(run, subject.base_upstream)
     except Raised as raised:
         return f"the {raised}"
-    if not same_values(subject.base_grads, grads, 100 * subject.tolerance.exact):
+    if not agree(subject, subject.base_grads, grads, gradients):
         return "the backward gives other gradients"
     return ""
 
@@ -98,7 +98,7 @@ def _upstream(subject: Subject) -> Iterator[Finding]:
         except Raised as raised:
             what = f"the {raised}"
         else:
-            if same_values(expected, got, 100 * subject.tolerance.exact):
+            if agree(subject, expected, got, gradients, same):
                 continue
             what = "the backward gives other gradients"
         yield finding(

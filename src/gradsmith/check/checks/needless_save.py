@@ -7,6 +7,7 @@ some gradients only.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from gradsmith.check.compare import same_values
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.isolation import Raised
+from gradsmith.check.judge import jittered
 from gradsmith.check.measured import saved
 from gradsmith.check.subject import Pass, Subject
 from gradsmith.check.tree import is_float
@@ -40,12 +42,11 @@ def check(subject: Subject) -> Iterator[Finding]:
         what = ", ".join(_name(subject, run, tensor) for _, tensor in needless)
         yield _report(subject, f"{what}, saved for backward and not used there", size)
         return
-    for first, tensor in enumerate(tensors):
-        for other in tensors[first + 1 :]:
-            if _copies(tensor, other) and not (_is_input(run, tensor) and _is_input(run, other)):
-                size = tensor.numel() * tensor.element_size()
-                yield _report(subject, f"a copy of {_name(subject, run, tensor)}, saved beside it", size)
-                return
+    for first, _ in _copies(subject, tensors, run):
+        tensor = tensors[first]
+        size = tensor.numel() * tensor.element_size()
+        yield _report(subject, f"a copy of {_name(subject, run, tensor)}, saved beside it", size)
+        return
 
 
 def _saved(subject: Subject) -> tuple[list[torch.Tensor], Pass]:
@@ -93,7 +94,28 @@ def _blind_to(subject: Subject, place: int, other: torch.Tensor) -> bool:
     return same_values(subject.base_grads, grads, subject.tolerance.exact)
 
 
-def _copies(tensor: torch.Tensor, other: torch.Tensor) -> bool:
+def _copies(subject: Subject, tensors: list[torch.Tensor], run: Pass) -> list[tuple[int, int]]:
+    """Pairs that hold the same, here and at other inputs: the norms of two vectors that happen to be equal do not."""
+    found = _equal_pairs(tensors, run)
+    if not found:
+        return []
+    try:
+        others = _equal_pairs(*_saved(subject.at(jittered(subject, 5), "moved by a few per cent")))
+    except Raised:
+        return found
+    return [pair for pair in found if pair in others]
+
+
+def _equal_pairs(tensors: list[torch.Tensor], run: Pass) -> list[tuple[int, int]]:
+    pairs = itertools.combinations(range(len(tensors)), 2)
+    return [
+        (i, j)
+        for i, j in pairs
+        if _equal(tensors[i], tensors[j]) and not (_is_input(run, tensors[i]) and _is_input(run, tensors[j]))
+    ]
+
+
+def _equal(tensor: torch.Tensor, other: torch.Tensor) -> bool:
     return (
         tensor.numel() > 1
         and tensor.data_ptr() != other.data_ptr()

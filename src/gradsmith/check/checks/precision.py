@@ -19,9 +19,11 @@ from gradsmith.check.inputs import Tensors, to_dtype
 from gradsmith.check.isolation import Raised, user_code
 from gradsmith.check.judge import judge
 from gradsmith.check.oracle import autodiff, random_direction, replay_of, wide
+from gradsmith.check.rounding import gradient, rounding_in
 from gradsmith.check.subject import Subject
 
 CODES = ("low-precision",)
+DRAWS = 3  # roundings of the inputs that are tried
 DTYPES = ((torch.bfloat16, False), (torch.bfloat16, True), (torch.float16, False), (torch.float32, False))
 
 
@@ -55,7 +57,7 @@ def _in(subject: Subject, dtype: torch.dtype, one_sided: bool, right: list[int])
     try:  # by hand and not from `exact.base`, whose graph would be kept
         run = exact.forward()
         upstream = [(up.abs() if one_sided else up).to(dtype) for up in exact.upstream(run.differentiable)]
-        truth = exact.backward(run, [up.to(torch.float64) for up in upstream])
+        truth = exact.backward(run, _wide(upstream))
     except Raised:
         return None
     del run
@@ -64,16 +66,20 @@ def _in(subject: Subject, dtype: torch.dtype, one_sided: bool, right: list[int])
         got = low.backward(low.base, upstream)
     except Raised as raised:
         return _raises(low, raised)
-    native, rounded = _native(low, upstream), _rounded(exact, upstream, dtype)
+    native, rounded = _native(low, upstream), [_rounded(exact, upstream, dtype, which) for which in range(DRAWS)]
     eps = torch.finfo(dtype).eps
     for position in right:
-        others = [rounded[position]]
+        others = [grads[position] for grads in rounded]
         if native is not None and judge(subject, position).oracle == "replay":
             others.append(native[position])
         for error, allowed in ((_largest_error, 24), (_mean_error, 6)):
             off = error(got[position], truth[position])
             usual = max(error(other, truth[position]) for other in others)
             if off > max(4 * usual, allowed * eps):
+                if _size(truth[position]) <= rounding_in(exact, gradient(position), _wide(upstream))[0]:
+                    name = subject.argument(position)
+                    subject.refused.append(f"{low.label}: the gradient for `{name}` is zero but for its rounding")
+                    break
                 return _imprecise(low, position, off, usual, dtype)
     return None
 
@@ -89,23 +95,32 @@ def _native(low: Subject, upstream: list[torch.Tensor]) -> Tensors | None:
         return None
 
 
-def _rounded(exact: Subject, upstream: list[torch.Tensor], dtype: torch.dtype) -> Tensors:
+def _rounded(exact: Subject, upstream: list[torch.Tensor], dtype: torch.dtype, which: int) -> Tensors:
     """The exact gradients at inputs that are off by one rounding: what no formula can do better than."""
     eps = torch.finfo(dtype).eps
     moved = list(exact.inputs)
     for position in exact.arguments:
-        moved[position] = moved[position].detach() + eps * random_direction(moved[position], 70)
+        direction = random_direction(moved[position], 70 + which + DRAWS * position)
+        moved[position] = moved[position].detach() + eps * direction
     try:
-        return exact.vjp(tuple(moved), [up.to(torch.float64) for up in upstream])[1]
+        return exact.vjp(tuple(moved), _wide(upstream))[1]
     except (Raised, ValueError):
         return exact.base_grads
+
+
+def _size(grad: torch.Tensor | None) -> float:
+    return 0.0 if grad is None else scale(torch.nan_to_num(grad, 0.0, 0.0, 0.0))
+
+
+def _wide(upstream: list[torch.Tensor]) -> list[torch.Tensor]:
+    return [up.to(torch.float64) for up in upstream]
 
 
 def _largest_error(got: torch.Tensor | None, truth: torch.Tensor | None) -> float:
     """The largest deviation, relative to the scale of the truth; infinite where `got` alone is no number."""
     if got is None or truth is None:
         return 0.0
-    size = scale(torch.nan_to_num(truth, 0.0, 0.0, 0.0))
+    size = _size(truth)
     finite = torch.isfinite(truth)
     if bool((finite & ~torch.isfinite(got)).any()):
         return float("inf") if size < 1e4 else 0.0  # beyond the range of float16

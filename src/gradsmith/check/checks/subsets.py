@@ -11,11 +11,11 @@ from collections.abc import Iterator
 
 import torch
 
-from gradsmith.check.compare import same_value
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.inputs import Tensors
 from gradsmith.check.isolation import Raised
+from gradsmith.check.rounding import agree, gradient
 from gradsmith.check.subject import Pass, Subject
 
 CODES = ("subset-wrong", "needless-gradient")
@@ -34,7 +34,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             yield _report(subject, wanted, wanted[0], f"the {raised}", raised)
             return
         for position in wanted:
-            if not same_value(subject.base_grads[position], grads[position], 100 * subject.tolerance.exact):
+            if not agree(subject, [subject.base_grads[position]], [grads[position]], gradient(position)):
                 how = "None" if grads[position] is None else "another value"
                 what = f"the gradient of `{subject.argument(position)}` is {how}"
                 yield _report(subject, wanted, position, what, None)

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 import torch
 
-from gradsmith.check.compare import same_values
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.isolation import Raised
+from gradsmith.check.rounding import agree, gradients
 from gradsmith.check.subject import Subject
 
 CODES = ("undefined-upstream",)
@@ -50,7 +50,7 @@ def _without(subject: Subject, used: tuple[int, ...]) -> tuple[str, Raised | Non
         got = subject.backward(subject.base, alone, retain_graph=True)
     except Raised as raised:
         return f"the {raised}", raised
-    if not same_values(expected, got, 100 * subject.tolerance.exact):
+    if not agree(subject, expected, got, gradients, zeros):
         return "the gradients are others than with zeros for the rest", None
     return "", None
 
