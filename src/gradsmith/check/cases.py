@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
-from gradsmith.check.case import Case
+from gradsmith.check.case import Case, declaration
 from gradsmith.check.isolation import Raised, seeded
 from gradsmith.check.record import record
+from gradsmith.check.tree import paths, rebuilt, tensors, tree_map
 
 
 def cases_of(
@@ -30,7 +32,7 @@ def cases_of(
     function_class = function_class_of(fn)
     if function_class is not None:
         case = Case.of(function_class, inputs, kwargs)
-        return _with_reference([case], reference, len(inputs), kwargs)
+        return _with_reference([case], reference, inputs, kwargs)
     if not callable(fn):
         raise TypeError(f"check takes a Function, a module or a callable, and got {type(fn).__name__}: {fn!r}")
     with record() as recording:
@@ -41,7 +43,7 @@ def cases_of(
         except Exception as error:  # The isolation boundary: `fn` is anybody's code.
             failure = Raised("call", error)
     if recording.cases:
-        return _with_reference(recording.cases, reference, len(inputs), kwargs)
+        return _with_reference(recording.cases, reference, inputs, kwargs)
     if failure is not None:
         raise failure
     return [_plain_case(fn, inputs, kwargs, reference)]
@@ -54,7 +56,7 @@ def function_class_of(fn: Any) -> type[torch.autograd.Function] | None:
 
 
 def _with_reference(
-    cases: list[Case], reference: Callable[..., Any] | None, given: int, kwargs: Mapping[str, Any]
+    cases: list[Case], reference: Callable[..., Any] | None, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> list[Case]:
     """A `reference` belongs to the callable; it can be a Function's only where there is one."""
     if reference is None:
@@ -64,34 +66,41 @@ def _with_reference(
         raise ValueError(
             f"reference= is for one Function, and this callable applies several: {names}; check each alone"
         )
-    return [dataclasses.replace(case, reference=_called_alike(reference, case, given, kwargs)) for case in cases]
+    return [dataclasses.replace(case, reference=_called_alike(reference, case, inputs, kwargs)) for case in cases]
 
 
 def _called_alike(
-    reference: Callable[..., Any], case: Case, given: int, kwargs: Mapping[str, Any]
+    reference: Callable[..., Any], case: Case, inputs: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Callable[..., Any]:
-    """`reference` with `given` positional arguments and the others by keyword, as they were passed to the Function.
+    """`reference` called as the Function was: `inputs` by position, the others by keyword, containers put together.
 
     Its parameters may stand in another order, and it may have others between them.
     """
-    names = case.argument_names[given:]
-    if not set(kwargs) <= set(names):
+    given = paths(inputs, "") if declaration(case.function_class) is not None else list(inputs)  # an op's are leaves
+    names = case.argument_names[len(given) :]
+    words = {key: [name for name, _ in paths(value, key)] for key, value in kwargs.items()}
+    if not {name for found in words.values() for name in found} <= set(names):
         return reference
 
-    def call(*values: Any, **keywords: Any) -> Any:
-        named = dict(zip(names, values[given:], strict=True))
-        return reference(*values[:given], **{name: named[name] for name in names if name in kwargs}, **keywords)
+    def call(*values: Any, **others: Any) -> Any:
+        named = dict(zip(names, values[len(given) :], strict=True))
+        spelled = {key: rebuilt(kwargs[key], [named[name] for name in found]) for key, found in words.items()}
+        first = values[: len(given)]
+        return reference(*(first if len(given) == len(inputs) else rebuilt(inputs, first)), **spelled, **others)
 
-    return call if kwargs else reference
+    return call
 
 
 def _requiring(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     """The inputs, all floating ones requiring a gradient if none does."""
-    if any(isinstance(v, torch.Tensor) and v.requires_grad for v in inputs):
+    if any(tensor.requires_grad for tensor in tensors(inputs)):
         return inputs
-    return tuple(
-        v.detach().requires_grad_() if isinstance(v, torch.Tensor) and v.is_floating_point() else v for v in inputs
-    )
+    return tuple(tree_map(_with_gradient, value) for value in inputs)
+
+
+def _with_gradient(value: Any) -> Any:
+    floating = isinstance(value, torch.Tensor) and value.is_floating_point()
+    return value.detach().requires_grad_() if floating else value
 
 
 def _plain_case(
@@ -100,22 +109,41 @@ def _plain_case(
     kwargs: Mapping[str, Any],
     reference: Callable[..., Any] | None,
 ) -> Case:
-    """A callable as its own case; a module's parameters become arguments beside its inputs."""
-    target = fn.forward if isinstance(fn, torch.nn.Module) else fn
-    try:
-        names = list(inspect.signature(target).parameters)[: len(inputs)]
-    except (TypeError, ValueError):
-        names = []
-    names += [f"argument {i}" for i in range(len(names), len(inputs))]
-    name = getattr(fn, "__qualname__", type(fn).__name__)
-    if not isinstance(fn, torch.nn.Module):
-        return Case(fn, inputs, dict(kwargs), name, tuple(names), reference)
-    parameters = dict(fn.named_parameters())
-    count = len(inputs)
+    """A callable as its own case, with every leaf of its arguments, and each parameter of a module, as an argument."""
+    module = fn if isinstance(fn, torch.nn.Module) else None
+    name = getattr(fn, "__qualname__", type(fn).__name__) if module is None else type(fn).__name__
+    parameters = {} if module is None else dict(module.named_parameters())
+    words = {key: value for key, value in kwargs.items() if tensors(value)}
+    given = (inputs, words)
+    roots = zip((*_positional_names(fn, len(inputs)), *words), (*inputs, *words.values()), strict=True)
+    flat = [found for root, value in roots for found in paths(value, root)]
 
-    def call(*values: Any, **keywords: Any) -> Any:
-        replaced = dict(zip(parameters, values[count:], strict=True))
-        return torch.func.functional_call(fn, replaced, values[:count], keywords)
+    def flattened(function: Callable[..., Any], by_name: bool) -> Callable[..., Any]:
+        def call(*values: Any, **others: Any) -> Any:
+            positional, spelled = rebuilt(given, values[: len(flat)])
+            rest = values[len(flat) :]
+            if by_name and module is not None:
+                named = dict(zip(parameters, rest, strict=True))
+                return torch.func.functional_call(module, named, positional, {**spelled, **others})
+            return function(*positional, *rest, **spelled, **others)
+
+        return functools.wraps(function)(call) if hasattr(function, "__name__") else call
 
     values = tuple(parameter.detach().clone().requires_grad_() for parameter in parameters.values())
-    return Case(call, (*inputs, *values), dict(kwargs), type(fn).__name__, (*names, *parameters), reference)
+    return Case(
+        function=flattened(fn if module is None else module.forward, by_name=module is not None),
+        inputs=(*(value for _, value in flat), *values),
+        kwargs={key: value for key, value in kwargs.items() if key not in words},
+        name=name,
+        argument_names=(*(path for path, _ in flat), *parameters),
+        reference=None if reference is None else flattened(reference, by_name=False),
+    )
+
+
+def _positional_names(fn: Callable[..., Any], count: int) -> list[str]:
+    target = fn.forward if isinstance(fn, torch.nn.Module) else fn
+    try:
+        names = list(inspect.signature(target).parameters)[:count]
+    except (TypeError, ValueError):
+        names = []
+    return names + [f"argument {i}" for i in range(len(names), count)]

@@ -14,6 +14,7 @@ import torch
 
 from gradsmith.check.case import declaration, locate
 from gradsmith.check.isolation import SEED, Raised
+from gradsmith.check.nesting import adapter
 from gradsmith.check.oracle import differentiable_places
 from gradsmith.check.subject import Subject
 
@@ -23,6 +24,7 @@ TAKEN = {
     "ahead", "behind", "slope", "weighted", "inputs", "first", "ramp", "total", "second", "kept", "double", "args",
     "wanted", "before", "sent", "watched", "everything", "gradients", "lay_out", "ones", "zeros", "used", "compiled",
     "call", "stacked", "dims", "places", "duals", "tangents", "change", "leaf",
+    "function", "module", "types", "keywords",
 }  # fmt: skip  # names that the scripts use themselves
 
 
@@ -36,11 +38,12 @@ def script(
     names of its arguments.
     """
     names = variable_names(subject)
-    lines = ["import torch", *import_lines(subject), ""]
+    adapted = adapter(subject.case, names, callable_name(subject))
+    lines = ["import torch", *import_lines(subject), *adapted, ""]
     lines.append(f"torch.manual_seed({SEED})")
     for name, value, need in zip(names, subject.inputs, subject.needs, strict=True):
         lines.append(f"{name} = {written(value, need)}")
-    called = callable_name(subject)
+    called = "function" if adapted else callable_name(subject)
     keywords = "".join(f", {key}={value!r}" for key, value in subject.case.kwargs.items())
     call = f"{called}({', '.join(names)}{keywords})"
     if show is not None:
