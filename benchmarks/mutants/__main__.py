@@ -1,6 +1,6 @@
 """Mutants: correct Functions broken by rewriting one expression of their backward, and what `gs.check` says of each.
 
-    python -m benchmarks.mutants [--limit N] [-j PROCESSES] [--only NAME] [--survivors]
+    python -m benchmarks.mutants [--limit N] [-j PROCESSES] [--only NAME] [--keep FOLDER]
 
 Each mutant's effect is decided first, by float64 autodiff of a reference at five draws of inputs. Those that change
 the derivative or break the backward must give an error (*found*), and that error must be of the code that the effect

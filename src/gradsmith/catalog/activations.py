@@ -14,6 +14,8 @@ from gradsmith.native import kernels
 
 _silu_backward: Any = torch.ops.aten.silu_backward.default
 _gelu_backward: Any = torch.ops.aten.gelu_backward.default
+_silu_backward_out: Any = torch.ops.aten.silu_backward.grad_input
+_gelu_backward_out: Any = torch.ops.aten.gelu_backward.grad_input
 SILU, _GELU, _GELU_TANH = 0, 1, 2  # as the kernels number them
 
 
@@ -134,8 +136,9 @@ def gated_gradients(kind: int, grad: Tensor, gate: Tensor, up: Tensor) -> tuple[
     upstream, gates, ups = _rows(grad), _rows(gate), _rows(up)
     for_gate, for_up = (torch.empty(gates.shape, dtype=gate.dtype, device=gate.device) for _ in range(2))
     for at in pieces(*gates.shape):
-        for_gate[at] = _slope(kind, upstream[at] * ups[at], gates[at])
-        torch.mul(upstream[at], _activate(kind, gates[at]), out=for_up[at])
+        active = _activate(kind, gates[at])
+        torch.mul(upstream[at], active, out=for_up[at])
+        _slope_into(for_gate[at], kind, torch.mul(upstream[at], ups[at], out=active), gates[at])
     return for_gate.view(gate.shape), for_up.view(up.shape)
 
 
@@ -152,6 +155,13 @@ def _slope(kind: int, grad: Tensor, x: Tensor) -> Tensor:
     wide = x.to(accumulation(x.dtype))
     sigma = torch.sigmoid(wide)
     return (grad * (sigma * (1 + wide * (1 - sigma)))).to(grad.dtype)
+
+
+def _slope_into(out: Tensor, kind: int, grad: Tensor, x: Tensor) -> None:
+    if kind == SILU:
+        _silu_backward_out(grad, x, grad_input=out)
+    else:
+        _gelu_backward_out(grad, x, approximate=_name(kind), grad_input=out)
 
 
 def _name(kind: int) -> str:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gradsmith.catalog.rows import accumulation, watched
 from gradsmith.define._private import functorch_active
 from gradsmith.define.op import op
 
@@ -15,8 +16,26 @@ def _for_weight(
 ) -> Tensor:
     rows = weight_shape[0]
     ignored = -1 if padding_idx is None else padding_idx % rows
+    if watched() or grad.is_complex() or not grad.numel():
+        return _differentiably(grad, input, weight_shape, ignored, scale_grad_by_freq)
+    # Row v of the gradient is the sum over a bag: the places of v. A bag is summed in float32 and rounded once, and
+    # for the mean over occurrences there is a mode.
+    flat = input.reshape(-1)
+    order = torch.argsort(flat)
+    starts = torch.searchsorted(flat[order], torch.arange(rows, dtype=flat.dtype, device=flat.device))
+    mode = "mean" if scale_grad_by_freq else "sum"
+    result = functional.embedding_bag(order, grad.reshape(flat.numel(), -1), starts, mode=mode)
+    if ignored >= 0:
+        result[ignored] = 0
+    return result
+
+
+def _differentiably(
+    grad: Tensor, input: Tensor, weight_shape: torch.Size, ignored: int, scale_grad_by_freq: bool
+) -> Tensor:
+    rows = weight_shape[0]
     # A row that occurs often is a long sum, which half precision could not hold; `project` rounds it once.
-    wide = grad.to(torch.promote_types(grad.dtype, torch.float32))
+    wide = grad.to(accumulation(grad.dtype))
     if not input.numel():  # aten's function has no second derivative there
         return wide.new_zeros(weight_shape).index_add(0, input.reshape(-1), wide.reshape(0, weight_shape[1]))
     if scale_grad_by_freq:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gradsmith.catalog.rows import accumulation, blocks, watched
+from gradsmith.catalog.rows import accumulation, watched
 from gradsmith.define.keep import keep
 from gradsmith.define.op import op
 
@@ -68,57 +68,36 @@ def _(
 ) -> Gradients:
     if watched() or not input.numel():
         return _differentiably(grad, input, num_groups, weight, eps)
+    wide, x = accumulation(input.dtype), _dense(input)
+    upstream = grad.contiguous(memory_format=_memory_format(x))
+    statistics = mean.contiguous(), rstd.contiguous()
     wanted = [needs["input"], needs["weight"], needs["bias"]]
-    wide = accumulation(input.dtype)
-    scale = _dense_as(wide, weight)
-    if wide == input.dtype:
-        return _in_one_pass(grad, input, num_groups, scale, mean, rstd, wanted)
-    dx = torch.empty_like(input)
-    sums = torch.zeros(2, input.shape[1], dtype=wide, device=input.device)
-    for index in _examples(input):
-        parts = grad[index].to(wide), input[index].to(wide), num_groups, scale, mean[index], rstd[index]
-        part, *columns = _in_one_pass(*parts, wanted)
-        if part is not None:
-            dx[index] = part
-        for total, one in zip(sums, columns, strict=True):
-            if one is not None:
-                total += one
-    return dx, sums[0], sums[1]
+    scale = _parameter(weight, 1, x)  # aten needs a weight to give the gradient of the bias
+    if not x.is_cpu:
+        upstream, x = upstream.to(wide), x.to(wide)
+    return _backward(upstream, x, *statistics, scale, *_sizes(x), num_groups, wanted)  # type: ignore[no-any-return]
 
 
 def _normalised(
     input: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Output, and mean and reciprocal deviation of each group, in float32 or more."""
+    """Output, and mean and reciprocal deviation of each group, in float32 or more.
+
+    Given weight and bias in float32 beside a bfloat16 input, aten on the CPU takes and keeps the statistics so, which
+    it otherwise rounds to bfloat16.
+    """
+    x = _dense(input if input.is_cpu and not watched() else input.to(accumulation(input.dtype)))
+    scale, shift = _parameter(weight, 1, x), _parameter(bias, 0, x)
+    out, mean, rstd = _forward(x, scale, shift, *_sizes(x), groups, eps)
+    return out.to(input.dtype), mean, rstd
+
+
+def _parameter(values: Tensor | None, otherwise: float, input: Tensor) -> Tensor:
+    """Weight or bias in float32 or more; aten reads them without looking at their strides."""
     wide = accumulation(input.dtype)
-    scale, shift = _dense_as(wide, weight), _dense_as(wide, bias)
-    if wide == input.dtype or watched() or not input.numel():
-        x = _dense(input.to(wide))
-        out, mean, rstd = _forward(x, scale, shift, *_sizes(x), groups, eps)
-        return out.to(input.dtype), mean, rstd
-    out = torch.empty_like(input)
-    stats = torch.empty(2, input.shape[0], groups, dtype=wide, device=input.device)
-    for index in _examples(input):
-        x = _dense(input[index].to(wide))
-        out[index], stats[0][index], stats[1][index] = _forward(x, scale, shift, *_sizes(x), groups, eps)
-    return out, stats[0], stats[1]
-
-
-def _in_one_pass(
-    grad: Tensor,
-    input: Tensor,
-    groups: int,
-    weight: Tensor | None,
-    mean: Tensor,
-    rstd: Tensor,
-    wanted: list[bool],
-) -> Gradients:
-    x = _dense(input)
-    upstream = grad.contiguous(memory_format=_memory_format(x))
-    if weight is None and wanted[2]:  # aten needs a weight to give the gradient of the bias
-        weight = torch.ones(x.shape[1], dtype=x.dtype, device=x.device)
-    dx, dw, db = _backward(upstream, x, mean.contiguous(), rstd.contiguous(), weight, *_sizes(x), groups, wanted)
-    return dx, dw, db
+    if values is None:
+        return torch.full((input.shape[1],), otherwise, dtype=wide, device=input.device)
+    return values.to(wide).contiguous()
 
 
 def _differentiably(grad: Tensor, input: Tensor, groups: int, weight: Tensor | None, eps: float) -> Gradients:
@@ -137,10 +116,6 @@ def _differentiably(grad: Tensor, input: Tensor, groups: int, weight: Tensor | N
     return dx.reshape(input.shape), dw, db
 
 
-def _examples(input: Tensor) -> Iterator[tuple[slice, ...]]:
-    return blocks(input.shape[:1], input.shape[1:].numel())
-
-
 def _sizes(input: Tensor) -> tuple[int, int, int]:
     """Examples, channels and places."""
     return input.shape[0], input.shape[1], input.shape[2:].numel()
@@ -156,11 +131,6 @@ def _memory_format(tensor: Tensor) -> torch.memory_format:
 def _dense(tensor: Tensor) -> Tensor:
     """Contiguous, or with the channels last where it is that already: aten knows both."""
     return tensor.contiguous(memory_format=_memory_format(tensor))
-
-
-def _dense_as(dtype: torch.dtype, values: Tensor | None) -> Tensor | None:
-    """aten reads weight and bias without looking at their strides."""
-    return None if values is None else values.to(dtype).contiguous()
 
 
 def _check(input: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None) -> None:

@@ -140,18 +140,23 @@ def _in_torch_ops(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output, mean and reciprocal deviation; the statistics in float32 or more, which torch rounds to bfloat16."""
     wide = accumulation(input.dtype)
-    if wide == input.dtype or watched() or not input.numel():
+    if _whole(input):
         scale, shift = (None if values is None else values.to(wide) for values in (weight, bias))
         out, mean, rstd = _forward(input.to(wide), shape, scale, shift, eps)
         return out.to(input.dtype), mean, rstd
-    columns = size_of(shape)
-    rows = as_rows(input, columns)
-    scale, shift = (None if values is None else values.flatten().float() for values in (weight, bias))
-    out = torch.empty_like(rows)
-    stats = torch.empty(2, len(rows), 1, device=input.device)
-    for piece in pieces(*rows.shape):
-        out[piece], stats[0, piece], stats[1, piece] = _forward(rows[piece].float(), [columns], scale, shift, eps)
-    return out.view(input.shape), stats[0], stats[1]
+    return _forward(input, shape, *_mixed(input, shape, weight, bias), eps)  # type: ignore[no-any-return]
+
+
+def _whole(input: Tensor) -> bool:
+    """Whether aten is to be given tensors of one dtype, as it must be on other devices than the CPU."""
+    return accumulation(input.dtype) == input.dtype or watched() or not input.numel() or not input.is_cpu
+
+
+def _mixed(input: Tensor, shape: list[int], weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Weight and bias in float32: given those beside a bfloat16 input, aten takes and keeps the statistics so, too."""
+    wide, device = accumulation(input.dtype), input.device
+    scale = torch.ones(shape, dtype=wide, device=device) if weight is None else weight.to(wide)
+    return scale, torch.zeros(shape, dtype=wide, device=device) if bias is None else bias.to(wide)
 
 
 def _gradients(
@@ -171,48 +176,33 @@ def _gradients(
     # aten's second derivative takes the statistics for functions of input by itself, so they are constants here.
     sizes = [*input.shape[: input.dim() - len(shape)], *[1] * len(shape)]
     statistics = [statistic.detach().view(sizes) for statistic in (mean, rstd)]
-    wide = accumulation(input.dtype)
-    if wide == input.dtype or watched() or not input.numel():
+    if _whole(input):
+        wide = accumulation(input.dtype)
         scale = None if weight is None else weight.to(wide)
         bias = torch.zeros(shape, dtype=wide, device=input.device)  # aten asks for it to give its gradient
         dx, dw, db = _backward(grad.to(wide), input.to(wide), shape, *statistics, scale, bias, wanted)
     else:
-        dx, dw, db = _by_pieces(grad, input, shape, weight, mean, rstd, wanted)
+        scale, bias = _mixed(input, shape, weight, None)
+        dx = _backward(grad, input, shape, *statistics, scale, bias, [True, False, False])[0] if wanted[0] else None
+        dw, db = _sums(grad, input, shape, mean, rstd, wanted[1:])
     if needs["input"] and grad_added is not None:
-        dx = dx.to(grad_added.dtype) + grad_added
+        dx = dx.to(grad_added.dtype)
+        dx = dx + grad_added if watched() else dx.add_(grad_added)
     return dx, dw, db
 
 
-def _by_pieces(
-    grad: Tensor,
-    input: Tensor,
-    shape: list[int],
-    weight: Tensor | None,
-    mean: Tensor,
-    rstd: Tensor,
-    wanted: list[bool],
-) -> Gradients:
-    """The gradients of low precision in float32, some rows at a time."""
+def _sums(
+    grad: Tensor, input: Tensor, shape: list[int], mean: Tensor, rstd: Tensor, wanted: list[bool]
+) -> list[Tensor | None]:
+    """The gradients of weight and bias, of low precision: in float32 some rows at a time, as aten sums in bfloat16."""
     columns = size_of(shape)
     upstream, rows = as_rows(grad, columns), as_rows(input, columns)
-    scale = None if weight is None else weight.flatten().float()
+    one = torch.ones(columns, device=input.device)  # aten asks for weight and bias to give their gradients
     sums = torch.zeros(2, columns, device=input.device)
-    dx = torch.empty_like(rows) if wanted[0] else None
-    for piece in pieces(*rows.shape):
-        part = _backward(
-            upstream[piece].float(),
-            rows[piece].float(),
-            [columns],
-            mean[piece, None],
-            rstd[piece, None],
-            scale,
-            sums[1],
-            wanted,
-        )
-        if dx is not None:
-            dx[piece] = part[0]
-        for total, one, want in zip(sums, part[1:], wanted[1:], strict=True):
+    for piece in pieces(*rows.shape) if any(wanted) else ():
+        wide = upstream[piece].float(), rows[piece].float()
+        parts = _backward(*wide, [columns], mean[piece, None], rstd[piece, None], one, one, [False, *wanted])
+        for total, part, want in zip(sums, parts[1:], wanted, strict=True):
             if want:
-                total += one
-    dw, db = (total.view(shape) if want else None for total, want in zip(sums, wanted[1:], strict=True))
-    return None if dx is None else dx.view(input.shape), dw, db
+                total += part
+    return [total.view(shape) if want else None for total, want in zip(sums, wanted, strict=True)]

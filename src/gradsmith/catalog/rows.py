@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gradsmith.define._private import forward_ad_active, functorch_active
 
-_PIECE = 2**21
+_PIECE = 2**19
 _FEWEST_ROWS = 128
 
 
