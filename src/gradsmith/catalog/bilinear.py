@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from gradsmith.catalog.rows import accumulation, pieces, watched
 from gradsmith.define.op import op
+
+Maybe = TypeVar("Maybe", Tensor, Tensor | None)
 
 
 @op
@@ -38,7 +42,11 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     >>> bilinear(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]]), torch.eye(2)[None])
     tensor([[11.]])
     """
-    return functional.bilinear(input1, input2, weight, bias)
+    dtypes = {tensor.dtype for tensor in (input1, input2, weight, bias) if tensor is not None}
+    if len(dtypes) > 1:
+        raise RuntimeError(f"bilinear: input1, input2, weight and bias must have one dtype, got {_listed(dtypes)}")
+    out = functional.bilinear(*(_widened(tensor) for tensor in (input1, input2, weight)), _widened(bias))
+    return out.to(input1.dtype)
 
 
 @bilinear.vjp("input1")
@@ -57,8 +65,7 @@ def _(grad: Tensor, input1: Tensor, input2: Tensor, weight_shape: torch.Size) ->
     if watched():
         return torch.einsum("no,ni,nj->oij", upstream, first, second)
     outputs, columns, _ = weight_shape
-    wide = accumulation(grad.dtype)
-    total = torch.zeros(outputs * columns, second.shape[1], dtype=wide, device=grad.device)
+    total = torch.zeros(outputs * columns, second.shape[1], dtype=accumulation(grad.dtype), device=grad.device)
     for piece in pieces(len(first), outputs * columns):
         products = upstream[piece, :, None] * first[piece, None, :]
         total += products.flatten(1).mT @ second[piece]
@@ -72,12 +79,12 @@ def _(grad: Tensor, bias_shape: torch.Size) -> Tensor:
 
 def _contract(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """Σ_o g_no Σ_i x_ni W_oij."""
-    upstream, rows = _rows(grad), _rows(x)
+    upstream, rows, weight = _rows(grad), _rows(x), _widened(weight)
     if watched():
         return torch.einsum("no,ni,oij->nj", upstream, rows, weight)
     outputs, columns, others = weight.shape
     flat = weight.transpose(0, 1).reshape(columns, outputs * others)
-    out = torch.empty(len(rows), others, dtype=grad.dtype, device=grad.device)
+    out = torch.empty(len(rows), others, dtype=rows.dtype, device=grad.device)
     for piece in pieces(len(rows), outputs * others):
         product = (rows[piece] @ flat).view(-1, outputs, others)
         out[piece] = (upstream[piece, None, :] @ product).squeeze(1)
@@ -85,4 +92,14 @@ def _contract(grad: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _rows(tensor: Tensor) -> Tensor:
-    return tensor.reshape(tensor.shape[:-1].numel(), tensor.shape[-1])
+    return _widened(tensor).reshape(tensor.shape[:-1].numel(), tensor.shape[-1])
+
+
+def _widened(tensor: Maybe) -> Maybe:
+    """On the CPU half and bfloat16 in float32: what is between the two products is not rounded, and most CPUs have no
+    quick product of them."""
+    return tensor.to(accumulation(tensor.dtype)) if tensor is not None and tensor.is_cpu else tensor
+
+
+def _listed(dtypes: set[torch.dtype]) -> str:
+    return ", ".join(sorted(map(str, dtypes)))

@@ -72,14 +72,16 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, sign: int) -
         features = torch.stack(turned, -1).flatten(-2) if interleaved else torch.cat(turned, -1)
         return torch.cat((features.to(x.dtype), x[..., 2 * count :]), -1)
     out = torch.empty_like(x)
-    out[..., 2 * count :] = x[..., 2 * count :]
-    to_a, to_b = _pairs(out, count, interleaved)
-    from_a, from_b = _pairs(x, count, interleaved)
-    cosines, sines = (angle.expand(from_a.shape) for angle in (cos, sin))
-    for index in blocks(from_a.shape):
-        a, b, c, s = (tensor[index].to(wide) for tensor in (from_a, from_b, cosines, sines))
-        to_a[index] = (a * c).addcmul_(b, s, value=-sign)
-        to_b[index] = (b * c).addcmul_(a, s, value=sign)
+    cosines, sines = (angle.to(wide).expand(*x.shape[:-1], count) for angle in (cos, sin))
+    for index in blocks(x.shape[:-1], x.shape[-1]):
+        part, c, s = x[index].to(wide), cosines[index], sines[index]
+        result = out[index] if wide == x.dtype else torch.empty_like(part)  # rounded once, in whole rows
+        (a, b), (to_a, to_b) = _pairs(part, count, interleaved), _pairs(result, count, interleaved)
+        torch.mul(a, c, out=to_a).addcmul_(b, s, value=-sign)
+        torch.mul(b, c, out=to_b).addcmul_(a, s, value=sign)
+        result[..., 2 * count :] = part[..., 2 * count :]
+        if wide != x.dtype:
+            out[index] = result
     return out
 
 

@@ -22,10 +22,10 @@ def watched() -> bool:
 
 
 def pieces(rows: int, columns: int) -> Iterator[slice]:
-    """Slices of rows, each about as large as a cache.
+    """Slices of rows, each so large that a handful of them fit a cache.
 
-    Smaller pieces gain nothing when the machine is quiet, and with another busy process each of the many small
-    operations waits for a thread that is not running.
+    In smaller ones the start of the many operations, each in all threads, takes longer than the cache saves, most of
+    all where another process is busy and each waits for a thread that is not running.
     """
     step = max(_FEWEST_ROWS, _PIECE // max(1, columns))
     for start in range(0, rows, step):
