@@ -225,3 +225,11 @@ def test_a_jvp_that_overwrites_its_tangent_is_held_against_the_tangent_it_was_gi
     report = check(lambda x: DoubledInPlace.apply(x * 1), (torch.randn(3, dtype=torch.float64, requires_grad=True),))
     assert report.of("error") == ()
     assert "forward-mode" in [entry.check for entry in report.checked]
+
+
+def test_an_op_whose_forward_writes_to_its_argument_is_told_so_in_the_words_of_ops() -> None:
+    doubled = gs.op(lambda x: x.mul_(2), x=lambda grad: grad * 2)
+    (finding,) = gs.check(doubled, (torch.ones(3, requires_grad=True),)).of("error")
+    assert (finding.code, finding.argument) == ("input-mutated", "x")
+    assert "op" in finding.advice
+    assert "mark_dirty" not in finding.advice

@@ -45,7 +45,7 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     dtypes = {tensor.dtype for tensor in (input1, input2, weight, bias) if tensor is not None}
     if len(dtypes) > 1:
         raise RuntimeError(f"bilinear: input1, input2, weight and bias must have one dtype, got {_listed(dtypes)}")
-    out = functional.bilinear(*(_widened(tensor) for tensor in (input1, input2, weight)), _widened(bias))
+    out = functional.bilinear(_widened(input1), _widened(input2), _widened(weight), _widened(bias))
     return out.to(input1.dtype)
 
 

@@ -26,7 +26,10 @@ def run_jvp(
     ]
     assert primitive.table.jvp is not None
     step = plan.program[-1]
-    result = primitive.evaluate(step, (*full, *values))
+    try:
+        result = step.function(*step.gather((*full, *values)))
+    except Exception as error:  # the author's code may raise anything
+        primitive.complain(step.formula, error)
     outs: list[Any] = []
     tree.flatten(result, outs)
     if len(outs) != len(out_metas):

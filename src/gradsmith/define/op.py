@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 import torch
+from torch.compiler import is_compiling
 
 from gradsmith.define import precision, tree
 from gradsmith.define._private import in_graph
@@ -172,7 +173,7 @@ class Op(Generic[P, R]):
         values: Sequence[Any] = args
         if kwargs or len(args) != self._arity:
             values = self._signature.bind(args, kwargs)
-        if torch.compiler.is_compiling() and self._identity:  # reading it makes a graph valid for this very op only
+        if is_compiling() and self._identity:  # reading it makes a graph valid for this very op only
             return self._graph_call(*[_NONE if value is None else value for value in values])  # type: ignore[no-any-return, no-untyped-call]
         return self._call(values)  # type: ignore[no-any-return]
 

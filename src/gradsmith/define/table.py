@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import Tensor
 
@@ -23,7 +23,7 @@ from gradsmith.define.primitive import (
     Values,
     is_differentiable,
 )
-from gradsmith.define.program import Environment, Step, jvp_plan, ranges, vjp_plan
+from gradsmith.define.program import jvp_plan, ranges, vjp_plan
 from gradsmith.define.projection import project
 from gradsmith.define.signature import Signature
 
@@ -154,7 +154,10 @@ class TablePrimitive(Primitive):
         for step in plan.program:
             if several and not self._arrives(step.formula, upstream, plan.layout):
                 continue
-            result = self.evaluate(step, environment)
+            try:
+                result = step.function(*step.gather(environment))
+            except Exception as error:  # the author's code may raise anything
+                self.complain(step.formula, error)
             index = step.target
             if index is None:
                 self._distribute(step.formula, result, plan.needs, metas, arriving, grads)
@@ -162,15 +165,12 @@ class TablePrimitive(Primitive):
                 grads[index] = project(self.name, self.argument_names[index], result, metas[index], arriving)
         return grads
 
-    def evaluate(self, step: Step, environment: Environment) -> Any:
-        """Run one formula. What it raises is named and chained."""
-        try:
-            return step.function(*step.gather(environment))
-        except GradsmithError:
-            raise
-        except Exception as error:  # the author's code may raise anything
-            what = f"the formula for {', '.join(step.formula.targets)}" if step.formula.targets else "the jvp"
-            raise FormulaError(f"op {self.name}: {what} raised {type(error).__name__}: {error}") from error
+    def complain(self, formula: Formula, error: Exception) -> NoReturn:
+        """Name and chain what a formula raised."""
+        if isinstance(error, GradsmithError):
+            raise error
+        what = f"the formula for {', '.join(formula.targets)}" if formula.targets else "the jvp"
+        raise FormulaError(f"op {self.name}: {what} raised {type(error).__name__}: {error}") from error
 
     def _materialise(self, upstream: Values, out_metas: Values) -> Values:
         return [

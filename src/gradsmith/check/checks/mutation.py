@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import torch
 
+from gradsmith.check.case import declaration
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.subject import Subject
@@ -51,11 +52,18 @@ def _input(subject: Subject, position: int, stage: str) -> Finding:
         f"{stage} writes into `{name}`, and does not say so",
         severity="error" if loose else "warning",  # a buffer that is kept up to date, say running statistics
         evidence={"stage": stage},
-        advice=f"work on a copy ({name}.clone())"
-        + (f", or call ctx.mark_dirty({name}) and return it" if stage == "forward" else ""),
+        advice=_advice(subject, name, stage),
         where=stage,
         show=_script(stage),
     )
+
+
+def _advice(subject: Subject, name: str, stage: str) -> str:
+    if stage == "backward":
+        return f"work on a copy ({name}.clone())"
+    if declaration(subject.case.function_class) is not None:
+        return f"work on a copy ({name}.clone()): the forward of an op writes to none of its arguments"
+    return f"work on a copy ({name}.clone()), or call ctx.mark_dirty({name}) and return it"
 
 
 def _upstream(subject: Subject) -> Finding:
