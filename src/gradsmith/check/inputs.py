@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from gradsmith.check.case import copy_arguments
-from gradsmith.check.tree import is_float, leaves, tree_map
+from gradsmith.check.tree import is_float, leaves, map_tensors, tree_map
 
 Tensors = tuple[torch.Tensor | None, ...]
 
@@ -35,7 +35,7 @@ def fresh(
     """Leaves for the inputs that need a gradient, and the arguments to call with.
 
     The arguments are copies of the leaves, not the leaves, so that a Function may write in place. `arrange`
-    maps a position to what lays that argument out anew: same values, other strides.
+    maps a position to what lays that argument out anew, or every tensor in it: same values, other strides.
     """
     arrange = arrange or {}
     starts: list[torch.Tensor | None] = []
@@ -51,7 +51,8 @@ def fresh(
             given.append(lay_out(value.detach()))
         else:
             starts.append(None)
-            given.append(copy_arguments(value))
+            copied = copy_arguments(value)
+            given.append(map_tensors(arrange[position], copied) if position in arrange else copied)
     return tuple(starts), tuple(given)
 
 

@@ -26,6 +26,11 @@ def tree_map(function: Callable[[Any], Any], tree: Any) -> Any:
     return function(tree)
 
 
+def map_tensors(function: Callable[[torch.Tensor], Any], tree: Any) -> Any:
+    """`tree` with `function` applied to every tensor."""
+    return tree_map(lambda leaf: function(leaf) if isinstance(leaf, torch.Tensor) else leaf, tree)
+
+
 def leaves(tree: Any) -> Iterator[Any]:
     """Every leaf of `tree`, in order."""
     if isinstance(tree, tuple | list):

@@ -2,7 +2,8 @@
 
 The same values transposed, strided, offset and (images) channels-last must give the same outputs and gradients;
 an expanded upstream (what `out.sum().backward()` sends) the same as its contiguous copy. A forward that refuses a
-layout is counted, not reported. Cannot see: negative strides, layouts that overlap otherwise.
+layout is counted, not reported; so are elements that share memory in an argument that is written to. Cannot see:
+layouts that overlap otherwise; what shows only at values that such a layout cannot hold.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from gradsmith.check.compare import same_values
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.isolation import Raised
-from gradsmith.check.layouts import Layout, layouts_of
+from gradsmith.check.layouts import SHARED, Layout, layouts_of
+from gradsmith.check.oracle import random_direction
 from gradsmith.check.rounding import agree, gradients, outputs
 from gradsmith.check.subject import Subject
+from gradsmith.check.tree import map_tensors, tensors
 
 CODES = ("layout-dependent",)
 
@@ -33,21 +37,58 @@ def _inputs(subject: Subject) -> Iterator[Finding]:
     if subject.random:
         subject.refused.append("layouts of the inputs: a random forward draws in the order of the memory")
         return
-    tensors = [i for i, value in enumerate(subject.inputs) if isinstance(value, torch.Tensor) and value.numel() > 1]
-    for position in [i for i in tensors if i > 0 and _written_to(subject, i)]:
+    positions = [i for i, value in enumerate(subject.inputs) if any(x.numel() > 1 for x in tensors(value))]
+    for position in [i for i in positions if i > 0 and _written_to(subject, i)]:
         # For a view that is written to, torch takes the first gradient for its, whichever argument it is.
         subject.refused.append(f"layouts of `{subject.argument(position)}`: torch supports it only as first argument")
-        tensors.remove(position)
+        positions.remove(position)
     reported: set[int] = set()
-    for name, lay_out in layouts_of(subject.inputs[i] for i in tensors).items():
+    for name, lay_out in layouts_of(tensors([subject.inputs[i] for i in positions])).items():
         subject.variations.append(f"{name} inputs")
-        if not tensors or _with_inputs(subject, tensors, lay_out) == "":
+        if not positions or _with_inputs(subject, positions, lay_out) == "":
             continue
-        for position in tensors:
+        for position in positions:
             what = _with_inputs(subject, [position], lay_out)
             if what and position not in reported:
                 reported.add(position)
                 yield _report(subject, position, name, what)
+    yield from _shared(subject, [i for i in positions if i not in reported and not _written_to(subject, i)])
+
+
+def _shared(subject: Subject, positions: Sequence[int]) -> Iterator[Finding]:
+    """Inputs whose elements share memory, beside contiguous ones of the same values."""
+    for name, lay_out in SHARED.items():
+        for position in positions:
+            inputs = list(subject.inputs)
+            inputs[position] = map_tensors(_values_of(lay_out), inputs[position])
+            at = subject.at(tuple(inputs), f"{name} values in `{subject.argument(position)}`")
+            if not at.base_runs or at.failure is not None:
+                continue
+            subject.variations.append(f"`{subject.argument(position)}` {name}")
+            what = _with_inputs(at, [position], lay_out)
+            if what and not _tie(at):
+                yield _report(at, position, name, what)
+                return
+
+
+def _values_of(lay_out: Layout) -> Layout:
+    return lambda tensor: lay_out(tensor.detach()).contiguous().clone()
+
+
+def _tie(at: Subject) -> bool:
+    """Whether the repeated values lie on a kink, say of a maximum: there any of several gradients is right."""
+    loose = 10 * at.tolerance.relative
+    for which in range(2):
+        moved = list(at.inputs)
+        for i in at.arguments:
+            moved[i] = moved[i].detach() + 0.01 * at.tolerance.step * random_direction(moved[i], 80 + which + 10 * i)
+        near = at.at(tuple(moved), "close by")
+        if not near.base_runs or near.failure is not None:
+            return True
+        same = same_values(at.base.outputs, near.base.outputs, loose)
+        if not same or not same_values(at.base_grads, near.base_grads, loose):
+            return True
+    return False
 
 
 def _written_to(subject: Subject, position: int) -> bool:
@@ -123,21 +164,26 @@ _SOURCE = {
     "strided": "torch.stack([x, x], -1)[..., 0]",
     "offset": "torch.cat([x.reshape(-1)[:1], x.reshape(-1)])[1:].reshape(x.shape)",
     "channels-last": "x.clone(memory_format=torch.channels_last if x.dim() == 4 else torch.preserve_format)",
+    "broadcast": "next(x.narrow(d, 0, 1).expand_as(x) for d, size in enumerate(x.shape) if size > 1)",
+    "overlapping": "torch.cat([x[..., 0, :], x[..., 1:, -1]], -1).unfold(-1, x.shape[-1], 1) if x.dim() > 1 else x",
     "expanded": "x.reshape(-1)[:1].reshape([1] * x.dim()).expand(x.shape)",
 }
 
 
 def _script(layout: str, argument: str | None) -> str:
-    """Both calls, printed one above the other."""
+    """Both calls, printed one above the other; an argument that shares memory is one of its own, with its gradient."""
+    change = "change_input(x)" if layout not in SHARED else "change_input(x.detach()).requires_grad_(x.requires_grad)"
+    wanted = "    wanted = [x for x in args if isinstance(x, torch.Tensor) and x.requires_grad]"
     lines = [
         "def lay_out(x):",
         f"    return {_SOURCE[layout]}",
         "",
         "def gradients(change_input, change_upstream):",
         "    args = [{inputs}]",
-        "    wanted = [x for x in args if isinstance(x, torch.Tensor) and x.requires_grad]",
+        *([wanted] if layout not in SHARED else []),
         "    torch.manual_seed(0)",
-        "    args = [change_input(x) if isinstance(x, torch.Tensor) and x.numel() > 1 else x for x in args]",
+        f"    args = [{change} if isinstance(x, torch.Tensor) and x.numel() > 1 else x for x in args]",
+        *([wanted] if layout in SHARED else []),
         "    out = {function}(*args)",
         "    outputs = [o for o in (out if isinstance(out, tuple) else (out,)) if o.requires_grad]",
         "    upstream = [torch.linspace(1, 2, o.numel()).to(o.dtype).reshape(o.shape) for o in outputs]",
@@ -147,7 +193,7 @@ def _script(layout: str, argument: str | None) -> str:
     ]
     if argument is not None:
         lines += [
-            "print(gradients(lambda x: x.clone(), lambda u: u))",
+            "print(gradients(lambda x: lay_out(x).contiguous().clone(), lambda u: u))",
             "print(gradients(lay_out, lambda u: u))",
         ]
     else:
