@@ -78,6 +78,14 @@ def test_value_and_derivatives_are_those_of_torch(way, lead, mask_shape, is_caus
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("which", range(3))
+def test_rows_that_share_memory_are_read_row_by_row(way, which):
+    inputs = [double(2, 3, 5, 4) for _ in range(3)]
+    for shared in (double(2, 3, 8).unfold(-1, 4, 1), double(2, 3, 1, 4).expand(2, 3, 5, 4)):
+        inputs[which] = shared
+        torch.testing.assert_close(attention(*inputs), attention(*[x.contiguous() for x in inputs]))
+
+
 @pytest.mark.parametrize("is_causal", [False, True])
 @pytest.mark.parametrize("constant", [float, bool])
 def test_a_query_that_sees_no_key_gives_zero_and_has_the_gradient_zero(way, is_causal, constant):

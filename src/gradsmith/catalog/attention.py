@@ -188,9 +188,13 @@ def _kernel_arguments(
 
 
 def _four(tensor: Tensor) -> Tensor:
-    """As (batch, heads, length, features), with the features side by side."""
+    """As (batch, heads, length, features), with the features side by side and no row within another.
+
+    Of rows that overlap, as `unfold` gives them, torch's kernel makes something else, and says nothing.
+    """
     four = tensor[(None,) * (4 - tensor.dim())] if tensor.dim() < 4 else tensor.flatten(0, -4)
-    return four if four.stride(-1) == 1 else four.contiguous()
+    apart = four.shape[-2] == 1 or four.stride(-2) >= four.shape[-1]
+    return four if four.stride(-1) == 1 and apart else four.contiguous()
 
 
 def _check(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None) -> None:
