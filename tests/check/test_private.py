@@ -44,3 +44,27 @@ def test_a_running_transform_is_noticed():
 def test_without_the_private_query_no_transform_is_reported(monkeypatch):
     monkeypatch.delattr(torch._C, "_are_functorch_transforms_active")
     assert not _private.in_transform()
+
+
+def test_the_operators_of_a_forward_and_of_a_backward_are_seen():
+    seen = []
+
+    class Seen(_private.DispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    class Allocates(Function):
+        @staticmethod
+        def forward(ctx, x):
+            return torch.empty_like(x).copy_(x)
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad.new_empty(grad.shape).copy_(grad)
+
+    x = torch.ones(2, requires_grad=True)
+    with Seen():
+        torch.autograd.grad(Allocates.apply(x), x, torch.ones(2))
+    assert "empty_like" in seen
+    assert "new_empty" in seen

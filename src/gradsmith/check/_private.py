@@ -1,8 +1,8 @@
 """The one place where the checker leans on how torch is built inside, each with its guard.
 
 What is relied on: where `Function.apply` finds the engine's own `apply`, which attribute the engine reads
-when it runs a backward, and how to ask whether a transform is running. A torch that changes either fails
-`tests/check/test_private.py`.
+when it runs a backward, how to ask whether a transform is running, and how to see the operators that run.
+A torch that changes any of them fails `tests/check/test_private.py`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+# Sees every operator that runs meanwhile. Missing: importing this fails, since torch's own tools rest on it as well.
+DispatchMode = TorchDispatchMode
 
 
 def apply_site() -> type:

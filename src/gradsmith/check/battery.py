@@ -21,6 +21,7 @@ from gradsmith.check.findings import author_line, severity_of
 from gradsmith.check.isolation import Raised, first_line
 from gradsmith.check.report_data import Checked, Report, merge
 from gradsmith.check.subject import Subject
+from gradsmith.check.unwritten import unwritten
 from gradsmith.check.watch import Spent, Stopped, Watch, active, watching
 
 
@@ -226,6 +227,8 @@ def _unfit(subject: Subject, entry: Check, named: bool) -> str:
         return "forward does not run on the inputs given"
     if entry.needs == "backward" and not subject.base.differentiable:
         return "no output requires a gradient"
+    if entry.needs == "backward" and entry.run is not CHECKS["state"].run and unwritten(subject) is not None:
+        return "it uses memory that was never written"
     if not subject.repeats and (entry.compares or entry.needs == "backward") and entry.run is not CHECKS["state"].run:
         return "forward gives something else at each call"
     if entry.compares and not subject.steady:

@@ -24,7 +24,7 @@ TAKEN = {
     "ahead", "behind", "slope", "weighted", "inputs", "first", "ramp", "total", "second", "kept", "double", "args",
     "wanted", "before", "sent", "watched", "everything", "gradients", "lay_out", "ones", "zeros", "used", "compiled",
     "call", "stacked", "dims", "places", "duals", "tangents", "change", "leaf",
-    "function", "module", "types", "keywords",
+    "function", "module", "types", "keywords", "fill",
 }  # fmt: skip  # names that the scripts use themselves
 
 

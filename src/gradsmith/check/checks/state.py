@@ -1,8 +1,8 @@
 """Asks: does one call leave another alone, and does the same call give the same?
 
-The backward twice on one graph; two graphs alive at once; all of it again from the same state of the
-generators. Cannot
-see: threads; disturbance that needs more than two calls.
+The backward twice on one graph; two graphs alive at once; all of it again from the same state of the generators, and
+with other contents in the memory that torch allocates. Cannot see: threads; disturbance that needs more than two
+calls; memory that others allocate.
 """
 
 from __future__ import annotations
@@ -15,11 +15,17 @@ from gradsmith.check.findings import finding
 from gradsmith.check.isolation import Raised
 from gradsmith.check.judge import jittered
 from gradsmith.check.subject import Subject
+from gradsmith.check.unwritten import Unwritten, unwritten
 
 CODES = ("not-repeatable", "shared-state", "nondeterministic", "cannot-tell")
 
 
 def check(subject: Subject) -> Iterator[Finding]:
+    subject.variations.append("with other values in memory that is allocated")
+    left = unwritten(subject)
+    if left is not None:
+        yield _unwritten(subject, left)
+        return
     if not subject.repeats:
         yield _unrepeatable_forward(subject)
         return
@@ -91,6 +97,31 @@ def _nondeterministic(subject: Subject) -> Finding:
     )
 
 
+def _unwritten(subject: Subject, left: Unwritten) -> Finding:
+    name = None if left.position is None else subject.argument(left.position)
+    if left.raised is not None:
+        what = f"the {left.raised}"
+    else:
+        which = f"the gradient for `{name}`" if left.output is None else _called(subject, left.output)
+        what = f"{left.elements} of {left.of} elements of {which} are others"
+    return finding(
+        subject,
+        "nondeterministic",
+        name,
+        "memory that was never written (torch.empty, empty_like, new_empty) is used as it came: with NaN in it "
+        f"beforehand, {what}",
+        evidence={"element": left.first, "elements": left.elements} if left.first else {},
+        advice="allocate with zeros where not every element is written",
+        where="forward" if left.in_forward else "backward",
+        raised=left.raised,
+        show=_FILLED,
+    )
+
+
+def _called(subject: Subject, place: int) -> str:
+    return "the output" if len(subject.base.outputs) == 1 else f"output {place}"
+
+
 def _unrepeatable_forward(subject: Subject) -> Finding:
     again = subject.forward().outputs
     small = same_values(subject.base.outputs, again, 1e-6)
@@ -122,6 +153,19 @@ _TWICE = "\n".join(
         "ones = [torch.ones_like(o) for o in outputs]",
         "for _ in range(2):",
         "    print(torch.autograd.grad(outputs, wanted, ones, retain_graph=True, allow_unused=True))",
+    ]
+)
+
+_FILLED = "\n".join(
+    [
+        "torch.use_deterministic_algorithms(True, warn_only=True)",
+        "wanted = [x for x in ({inputs},) if isinstance(x, torch.Tensor) and x.requires_grad]",
+        "for fill in (False, True):",
+        "    torch.utils.deterministic.fill_uninitialized_memory = fill",
+        "    out = {call}",
+        "    outputs = [o for o in (out if isinstance(out, tuple) else (out,)) if o.requires_grad]",
+        "    ones = [torch.ones_like(o) for o in outputs]",
+        "    print(out, torch.autograd.grad(outputs, wanted, ones, allow_unused=True))",
     ]
 )
 
