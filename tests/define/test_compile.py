@@ -9,11 +9,14 @@ import gradsmith as gs
 pytestmark = pytest.mark.slow
 X = torch.tensor([0.3, -0.7, 1.1], dtype=torch.float64)
 
-# Three times the derivative of the forward, so that a graph that differentiates the forward is found out.
+# Three times the derivative of the forward (and a jvp of five times), so that a graph that differentiates the forward is found out.
 sin = gs.op(lambda x: x.sin(), x=lambda grad, x: 3 * grad * x.cos())
 double = gs.op(lambda x: x * 2, x=lambda grad: grad * 2)
 triple = gs.op(lambda x: x * 3, x=lambda grad: grad * 3)
 product = gs.op(lambda a, b: a * b, a=lambda grad, b: 3 * grad * b, b=lambda grad, a: 3 * grad * a)
+
+with_jvp = gs.op(lambda x: x.sin(), x=lambda grad, x: 3 * grad * x.cos())
+with_jvp.jvp(lambda tangent_x, x: 5 * tangent_x * x.cos())
 
 
 @gs.op(x=lambda grad, x, lse: 3 * grad.unsqueeze(-1) * (x - lse).exp())
@@ -40,7 +43,9 @@ def compiled(function, **options):
 
 
 @pytest.mark.parametrize(
-    "f", [sin, logsumexp, Sin.apply, lambda x: product(x, x)], ids=["op", "residual", "class", "twice"]
+    "f",
+    [sin, with_jvp, logsumexp, Sin.apply, lambda x: product(x, x)],
+    ids=["op", "with a jvp", "residual", "class", "twice"],
 )
 @pytest.mark.parametrize(
     "transform",

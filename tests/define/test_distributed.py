@@ -66,12 +66,31 @@ def compare(rank, size, wrapper):
         torch.testing.assert_close(got, expected[name], rtol=1e-4, atol=1e-6, msg=lambda m, name=name: f"{name}: {m}")
 
 
+def compare_opaque(rank, size, wrapper):
+    """An opaque operator on a sharded tensor: the shards are gathered, and the gradient is that of the whole."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    raw = gs.opaque(lambda x: torch.empty_like(x))(opaque_square)
+    square = gs.op(raw, x=lambda grad, x: 2 * grad * x)
+    x = torch.arange(8.0).reshape(4, 2)
+    parts = distribute_tensor(x, init_device_mesh("cpu", (size,)), [Shard(0)]).requires_grad_()
+    out = square(parts)
+    torch.testing.assert_close(out.full_tensor(), x.square())
+    (slope,) = torch.autograd.grad(out.sum(), parts)
+    torch.testing.assert_close(slope.full_tensor(), 2 * x)
+
+
+def opaque_square(x):
+    return torch.from_numpy(x.numpy() ** 2)
+
+
 def worker(rank, size, wrapper, rendezvous):
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=size, timeout=timedelta(seconds=60)
     )
-    compare(rank, size, wrapper)
+    (compare_opaque if wrapper == "opaque on shards" else compare)(rank, size, wrapper)
     dist.barrier()
     os._exit(0)  # all is compared; gloo's own teardown can wait for ever on a rank that has gone
 
@@ -89,7 +108,8 @@ def spawn(size, wrapper, rendezvous, seconds=150):
 
 
 @pytest.mark.parametrize(
-    ("wrapper", "size"), [("ddp", 2), ("ddp", 4), ("ddp checkpoint", 2), ("fsdp", 2), ("fsdp checkpoint", 4)]
+    ("wrapper", "size"),
+    [("ddp", 2), ("ddp", 4), ("ddp checkpoint", 2), ("fsdp", 2), ("fsdp checkpoint", 4), ("opaque on shards", 2)],
 )
 def test_gradients_are_those_of_a_single_process(wrapper, size, tmp_path):
     spawn(size, wrapper, tmp_path / "rendezvous")
