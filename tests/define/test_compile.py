@@ -9,7 +9,8 @@ import gradsmith as gs
 pytestmark = pytest.mark.slow
 X = torch.tensor([0.3, -0.7, 1.1], dtype=torch.float64)
 
-# Three times the derivative of the forward (and a jvp of five times), so that a graph that differentiates the forward is found out.
+# Three times the derivative of the forward, and five times in a jvp, so that a graph that differentiates the forward is
+# found out.
 sin = gs.op(lambda x: x.sin(), x=lambda grad, x: 3 * grad * x.cos())
 double = gs.op(lambda x: x * 2, x=lambda grad: grad * 2)
 triple = gs.op(lambda x: x * 3, x=lambda grad: grad * 3)
