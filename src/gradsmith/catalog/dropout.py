@@ -87,7 +87,7 @@ def _drop(x: Tensor, mask: Tensor, p: float) -> Tensor:
     bits = _INTEGERS.get(x.dtype)
     if bits is None or mask.shape != x.shape or watched():
         return torch.where(mask, x, 0) * scale
-    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    out = torch.empty_like(x)
     for index in blocks(x.shape):
         part = torch.mul(x[index], scale, out=out[index])
         part.view(bits).mul_(mask[index])  # all bits of an element or none: a fourth of the time of `where`
