@@ -17,6 +17,7 @@ from gradsmith.cli.output import FORMATS, write
 from gradsmith.cli.problem import Problem
 from gradsmith.cli.session import Session
 
+OWN_PROCESS = "own process"  # the context's object where this process is the command's, to be forked as it likes
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -117,6 +118,7 @@ def _session(ctx: click.Context, options: dict[str, Any]) -> Session:
         kwargs=options["kwargs"],
         accepted=Accepted.of(ctx.meta["allow"], options["baseline"]),
         quiet=options["form"] != "text" and options["output"] is None,
+        apart=ctx.obj == OWN_PROCESS,
         say=_say,
     )
 

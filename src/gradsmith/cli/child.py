@@ -90,7 +90,7 @@ class Child:
         text = self._said.read().decode(errors="replace")
         lines = [line for line in text.splitlines() if line.strip() and not line.startswith(_FAULTHANDLER)]
         frames = tuple((file, int(line), name) for file, line, name in _FRAME.findall(text))
-        how = _how(status, self._hung or status == STUCK)
+        how = how_it_ended(None if self._hung or status == STUCK else status)
         return Death(how, lines[-1] if lines else "", frames, "fork" in "".join(lines))
 
     def kill(self) -> None:
@@ -110,8 +110,9 @@ class Child:
             return
 
 
-def _how(status: int | None, hung: bool) -> str:
-    if hung or status is None:
+def how_it_ended(status: int | None) -> str:
+    """Of an exit status as Python has it, negative for a signal; None where it did not end by itself."""
+    if status is None:
         return "hung and could not be stopped"
     if status < 0:
         return f"was killed by signal {-status} ({signal.strsignal(-status)})"

@@ -21,6 +21,7 @@ from gradsmith.check.subject import Raised
 from gradsmith.check.tree import is_float, tensors
 from gradsmith.cli import target
 from gradsmith.cli.accept import Accepted
+from gradsmith.cli.apart import Died, apart
 from gradsmith.cli.child import can_fork
 from gradsmith.cli.options import Options
 from gradsmith.cli.output import program_output, progress_bar
@@ -44,6 +45,7 @@ class Session:
     outcomes: list[Outcome] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     stopped: bool = False  # by the user
+    apart: bool = False  # run each program in a process of its own, where a process can be forked
     say: Callable[[str], None] = print  # where a problem is shown as soon as it is met
 
     def check(self, targets: Sequence[str]) -> None:
@@ -51,16 +53,38 @@ class Session:
         for name in targets:
             if self.stopped:
                 return
-            try:
-                if target.is_name(name):
-                    self._check_name(name)
-                else:
-                    self._check_programs(name)
-            except Problem as problem:
-                self._problem(str(problem))
-            except KeyboardInterrupt:
-                self.stopped = True
-                self._problem(f"interrupted while checking {name}")
+            if target.is_name(name):
+                self._walled(name, lambda name=name: self._check_name(name))  # type: ignore[misc]
+            else:
+                self._heeded(name, lambda name=name: self._check_programs(name))  # type: ignore[misc]
+
+    def _heeded(self, name: str, check: Callable[[], None]) -> None:
+        try:
+            check()
+        except Problem as problem:
+            self._problem(str(problem))
+        except KeyboardInterrupt:
+            self.stopped = True
+            self._problem(f"interrupted while checking {name}")
+
+    def _walled(self, name: str, check: Callable[[], None]) -> None:
+        """The same in a process of its own: if that dies, everything else that was found is still there."""
+        if not (self.apart and can_fork()):
+            self._heeded(name, check)
+            return
+        outcomes, problems = len(self.outcomes), len(self.problems)
+
+        def found() -> tuple[list[Outcome], list[str], bool]:
+            self._heeded(name, check)
+            return self.outcomes[outcomes:], self.problems[problems:], self.stopped
+
+        try:
+            more, met, self.stopped = apart(found)
+        except Died as died:
+            self._problem(f"{name} {died}: nothing that it called could be checked")
+        else:
+            self.outcomes += more
+            self.problems += met
 
     def results(self, title: str, *, strict: bool) -> Results:
         return Results(tuple(self.outcomes), tuple(self.problems), strict, title)
@@ -82,7 +106,7 @@ class Session:
         before = len(self.outcomes), len(self.problems)
         for program in programs:
             if not self.stopped:
-                self._check_program(program)
+                self._walled(program.name, lambda program=program: self._check_program(program))  # type: ignore[misc]
         met = self.outcomes[before[0] :]
         if len(self.problems) == before[1] and not any(outcome.cases for outcome in met):
             uncalled = f" (it defines {', '.join(outcome.function for outcome in met)})" if met else ""

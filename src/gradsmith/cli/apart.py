@@ -1,0 +1,94 @@
+"""Work in a process of its own: what takes that process with it costs nothing else."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing.connection
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, TypeVar
+
+from gradsmith.cli.child import how_it_ended
+
+Result = TypeVar("Result")
+LOOK = 0.1  # seconds between two looks at whether it still lives
+
+
+class Died(Exception):
+    """The process ended before the work was done; the message says how: "was killed by signal 9 (Killed)"."""
+
+
+def apart(work: Callable[[], Result]) -> Result:
+    """What `work` gives, done in a fork of this process that has its streams, its terminal and its signals.
+
+    Raises:
+        Died: it has ended the process instead.
+    """
+    reader, writer = multiprocessing.connection.Pipe(duplex=False)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        reader.close()
+        _work(work, writer)
+    writer.close()
+    with reader, _signals_to(pid):
+        return _hear(reader, pid)  # type: ignore[no-any-return]
+
+
+def _work(work: Callable[[], Any], writer: Any) -> NoReturn:
+    status = 1
+    atexit._clear()  # those of the process that it was forked from
+    try:
+        writer.send(work())
+        status = 0
+        atexit._run_exitfuncs()  # the program's own; `os._exit` leaves them out
+    except BaseException:  # The end of this process: whatever it is, it must not go on as the one it was forked from.
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)
+
+
+def _hear(reader: Any, pid: int) -> Any:
+    """The answer, or how it died; the pipe alone does not tell, as what the program has started may hold it open."""
+    status = None
+    while True:
+        if reader.poll(LOOK if status is None else 0):
+            try:
+                answer = reader.recv()
+            except EOFError:
+                status = os.waitpid(pid, 0)[1] if status is None else status
+                break
+            if status is None:
+                os.waitpid(pid, 0)
+            return answer
+        if status is not None:
+            break
+        done, found = os.waitpid(pid, os.WNOHANG)
+        status = found if done else None
+    raise Died(how_it_ended(os.waitstatus_to_exitcode(status)))
+
+
+@contextmanager
+def _signals_to(pid: int) -> Iterator[None]:
+    """Leave an interruption, which a terminal sends to both, to the other; hand on what is sent to this one alone."""
+
+    def hand_on(number: int, _: Any) -> None:
+        os.kill(pid, number)
+
+    terminal = any(os.isatty(stream) for stream in (0, 2))
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN if terminal else hand_on),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, hand_on),
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
