@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 from gradsmith.cli.child import how_it_ended
 
 Result = TypeVar("Result")
+HANDED_ON = (signal.SIGINT, signal.SIGTERM)
 LOOK = 0.1  # seconds between two looks at whether it still lives
 
 
@@ -31,12 +32,15 @@ def apart(work: Callable[[], Result]) -> Result:
     reader, writer = multiprocessing.connection.Pipe(duplex=False)
     sys.stdout.flush()
     sys.stderr.flush()
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)  # until there is somebody to hand them on to
     pid = os.fork()
     if pid == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         reader.close()
         _work(work, writer)
     writer.close()
     with reader, _signals_to(pid):
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return _hear(reader, pid)  # type: ignore[no-any-return]
 
 
