@@ -3,9 +3,9 @@
 import pytest
 import torch
 from agreement import saved_bytes
+from half_precision import DTYPES, assert_within_rounding
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from low_precision import DTYPES, assert_within_rounding
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 from agreement import assert_agrees, gradients, saved_bytes
+from half_precision import DTYPES, assert_within_rounding
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from low_precision import DTYPES, assert_within_rounding
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional
 
@@ -159,3 +159,15 @@ def test_what_does_not_fit_is_named():
         focal_loss(x, x, alpha=2)
     with pytest.raises(ValueError, match="gamma is -1, expected a number that is not below 0"):
         focal_loss(x, x, gamma=-1)
+
+
+def test_focal_loss_of_targets_beyond_0_and_1_follows_its_formula():
+    x = torch.linspace(-3, 3, 9, dtype=torch.float64, requires_grad=True)
+    t = torch.linspace(-1, 2, 9, dtype=torch.float64)
+    p = torch.sigmoid(x)
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(x, t, reduction="none")
+    expected = (0.25 * t + 0.75 * (1 - t)) * (p * (1 - t) + (1 - p) * t) ** 2 * loss
+    got = focal_loss(x, t)
+    torch.testing.assert_close(got, expected)
+    slopes = (torch.autograd.grad(out.sum(), x, retain_graph=True)[0] for out in (got, expected))
+    torch.testing.assert_close(*slopes)

@@ -6,7 +6,7 @@ import weakref
 import pytest
 import torch
 from agreement import saved_bytes
-from low_precision import assert_within_rounding
+from half_precision import assert_within_rounding
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional
 from torch_samples import samples

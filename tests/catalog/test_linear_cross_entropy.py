@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 from agreement import saved_bytes
-from low_precision import DTYPES, assert_within_rounding
+from half_precision import DTYPES, assert_within_rounding
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional
 from torch_samples import samples

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from low_precision import DTYPES
+from half_precision import DTYPES
 
 from gradsmith.catalog import attention, cross_entropy, log_softmax, logsumexp, softmax
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from agreement import saved_bytes
-from low_precision import DTYPES, assert_within_rounding, results
+from half_precision import DTYPES, assert_within_rounding, results
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional
 

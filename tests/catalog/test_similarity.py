@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 from agreement import assert_agrees, gradients, saved_bytes
+from half_precision import DTYPES, assert_within_rounding
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from low_precision import DTYPES, assert_within_rounding
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional
 

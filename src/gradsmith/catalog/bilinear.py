@@ -44,7 +44,8 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     """
     dtypes = {tensor.dtype for tensor in (input1, input2, weight, bias) if tensor is not None}
     if len(dtypes) > 1:
-        raise RuntimeError(f"bilinear: input1, input2, weight and bias must have one dtype, got {_listed(dtypes)}")
+        got = ", ".join(sorted(map(str, dtypes)))
+        raise RuntimeError(f"bilinear: input1, input2, weight and bias must have one dtype, got {got}")
     out = functional.bilinear(_widened(input1), _widened(input2), _widened(weight), _widened(bias))
     return out.to(input1.dtype)
 
@@ -99,7 +100,3 @@ def _widened(tensor: Maybe) -> Maybe:
     """On the CPU half and bfloat16 in float32: what is between the two products is not rounded, and most CPUs have no
     quick product of them."""
     return tensor.to(accumulation(tensor.dtype)) if tensor is not None and tensor.is_cpu else tensor
-
-
-def _listed(dtypes: set[torch.dtype]) -> str:
-    return ", ".join(sorted(map(str, dtypes)))

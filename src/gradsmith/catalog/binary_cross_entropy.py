@@ -158,10 +158,8 @@ def focal_loss(
 
     def value(x: Tensor, t: Tensor) -> Tensor:
         x, t = _wide(x), _wide(t)
-        if watched():
-            return _balance(t, alpha) * _error(x, t) ** gamma * _cross_entropy(x, t)
         _, _, q = _odds(x, t)
-        return q.pow_(gamma).mul_(_cross_entropy(x, t)).mul_(_balance(t, alpha))
+        return _balance(t, alpha) * q**gamma * _cross_entropy(x, t)
 
     return reduced(value, (inputs, targets), reduction)
 
@@ -172,7 +170,7 @@ def _(grad: Tensor, inputs: Tensor, targets: Tensor, alpha: float, gamma: float,
         x, t = _wide(x), _wide(t)
         if not watched():
             return _focal_slope(x, t, alpha, gamma).mul_(grad)
-        p, rest, q = torch.sigmoid(x), torch.sigmoid(-x), _error(x, t)
+        p, rest, q = _odds(x, t)
         direction = (1 - t) * p - t * rest  # p - t, without cancellation
         direction = direction + gamma * _cross_entropy(x, t) * (1 - 2 * t) * (p * rest / q)
         return _balance(t, alpha) * q**gamma * direction * grad
@@ -184,8 +182,8 @@ def _(grad: Tensor, inputs: Tensor, targets: Tensor, alpha: float, gamma: float,
 def _(grad: Tensor, inputs: Tensor, targets: Tensor, alpha: float, gamma: float, reduction: str) -> Tensor:
     def slope(grad: Tensor, x: Tensor, t: Tensor) -> Tensor:
         x, t = _wide(x), _wide(t)
-        q, loss = _error(x, t), _cross_entropy(x, t)
-        direction = gamma * loss * (torch.sigmoid(-x) - torch.sigmoid(x)) / q - x
+        (p, rest, q), loss = _odds(x, t), _cross_entropy(x, t)
+        direction = gamma * loss * (rest - p) / q - x
         return q**gamma * (_balance(t, alpha) * direction + (2 * alpha - 1 if alpha >= 0 else 0) * loss) * grad
 
     return gradient(slope, grad, (inputs, targets), targets.shape, targets.dtype, reduction)
@@ -201,15 +199,10 @@ def _focal_slope(x: Tensor, t: Tensor, alpha: float, gamma: float) -> Tensor:
 
 
 def _odds(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """p, 1 - p and 1 - p_t, all of them new."""
-    p, rest = torch.sigmoid(x), torch.neg(x).sigmoid_()
-    return p, rest, torch.lerp(p, rest, t).clamp_min_(torch.finfo(x.dtype).tiny)
-
-
-def _error(x: Tensor, t: Tensor) -> Tensor:
-    """1 - p_t, kept off 0 so that any power of it has a derivative."""
-    q = (1 - t) * torch.sigmoid(x) + t * torch.sigmoid(-x)
-    return torch.where(q == 0, torch.finfo(q.dtype).tiny, q)
+    """p, 1 - p and 1 - p_t, the last kept off 0 so that any power of it has a derivative."""
+    p, rest = torch.sigmoid(x), torch.sigmoid(-x)
+    q = torch.lerp(p, rest, t)
+    return p, rest, torch.where(q == 0, torch.finfo(q.dtype).tiny, q)
 
 
 def _balance(t: Tensor, alpha: float) -> Tensor | float:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradsmith.catalog.rows import accumulation, watched
+from gradsmith.catalog.rows import accumulation, parameter, watched
 from gradsmith.define.keep import keep
 from gradsmith.define.op import op
 
@@ -72,7 +72,7 @@ def _(
     upstream = grad.contiguous(memory_format=_memory_format(x))
     statistics = mean.contiguous(), rstd.contiguous()
     wanted = [needs["input"], needs["weight"], needs["bias"]]
-    scale = _parameter(weight, 1, x)  # aten needs a weight to give the gradient of the bias
+    scale = parameter(weight, 1, x.shape[1:2], x)  # aten needs a weight to give the gradient of the bias
     if not x.is_cpu:
         upstream, x = upstream.to(wide), x.to(wide)
     return _backward(upstream, x, *statistics, scale, *_sizes(x), num_groups, wanted)  # type: ignore[no-any-return]
@@ -81,23 +81,11 @@ def _(
 def _normalised(
     input: Tensor, groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Output, and mean and reciprocal deviation of each group, in float32 or more.
-
-    Given weight and bias in float32 beside a bfloat16 input, aten on the CPU takes and keeps the statistics so, which
-    it otherwise rounds to bfloat16.
-    """
+    """Output, and mean and reciprocal deviation of each group, in float32 or more."""
     x = _dense(input if input.is_cpu and not watched() else input.to(accumulation(input.dtype)))
-    scale, shift = _parameter(weight, 1, x), _parameter(bias, 0, x)
+    scale, shift = parameter(weight, 1, x.shape[1:2], x), parameter(bias, 0, x.shape[1:2], x)
     out, mean, rstd = _forward(x, scale, shift, *_sizes(x), groups, eps)
     return out.to(input.dtype), mean, rstd
-
-
-def _parameter(values: Tensor | None, otherwise: float, input: Tensor) -> Tensor:
-    """Weight or bias in float32 or more; aten reads them without looking at their strides."""
-    wide = accumulation(input.dtype)
-    if values is None:
-        return torch.full((input.shape[1],), otherwise, dtype=wide, device=input.device)
-    return values.to(wide).contiguous()
 
 
 def _differentiably(grad: Tensor, input: Tensor, groups: int, weight: Tensor | None, eps: float) -> Gradients:

@@ -18,7 +18,7 @@ from gradsmith.catalog.norm_rows import (
     size_of,
     with_residual,
 )
-from gradsmith.catalog.rows import accumulation, as_rows, pieces, watched
+from gradsmith.catalog.rows import accumulation, as_rows, parameter, pieces, watched
 from gradsmith.define.keep import keep
 from gradsmith.define.op import op
 from gradsmith.native import kernels
@@ -144,19 +144,13 @@ def _in_torch_ops(
         scale, shift = (None if values is None else values.to(wide) for values in (weight, bias))
         out, mean, rstd = _forward(input.to(wide), shape, scale, shift, eps)
         return out.to(input.dtype), mean, rstd
-    return _forward(input, shape, *_mixed(input, shape, weight, bias), eps)  # type: ignore[no-any-return]
+    scale, shift = parameter(weight, 1, shape, input), parameter(bias, 0, shape, input)
+    return _forward(input, shape, scale, shift, eps)  # type: ignore[no-any-return]
 
 
 def _whole(input: Tensor) -> bool:
     """Whether aten is to be given tensors of one dtype, as it must be on other devices than the CPU."""
     return accumulation(input.dtype) == input.dtype or watched() or not input.numel() or not input.is_cpu
-
-
-def _mixed(input: Tensor, shape: list[int], weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Weight and bias in float32: given those beside a bfloat16 input, aten takes and keeps the statistics so, too."""
-    wide, device = accumulation(input.dtype), input.device
-    scale = torch.ones(shape, dtype=wide, device=device) if weight is None else weight.to(wide)
-    return scale, torch.zeros(shape, dtype=wide, device=device) if bias is None else bias.to(wide)
 
 
 def _gradients(
@@ -182,7 +176,7 @@ def _gradients(
         bias = torch.zeros(shape, dtype=wide, device=input.device)  # aten asks for it to give its gradient
         dx, dw, db = _backward(grad.to(wide), input.to(wide), shape, *statistics, scale, bias, wanted)
     else:
-        scale, bias = _mixed(input, shape, weight, None)
+        scale, bias = parameter(weight, 1, shape, input), parameter(None, 0, shape, input)
         dx = _backward(grad, input, shape, *statistics, scale, bias, [True, False, False])[0] if wanted[0] else None
         dw, db = _sums(grad, input, shape, mean, rstd, wanted[1:])
     if needs["input"] and grad_added is not None:

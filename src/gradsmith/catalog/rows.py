@@ -56,6 +56,17 @@ def as_rows(tensor: Tensor, columns: int) -> Tensor:
     return tensor.reshape(tensor.numel() // columns if columns else 0, columns)
 
 
+def parameter(values: Tensor | None, otherwise: float, shape: Sequence[int], input: Tensor) -> Tensor:
+    """A weight or bias of a norm in float32 or more, dense: aten reads some without looking at their strides.
+
+    Beside a bfloat16 input, aten on the CPU then takes and keeps the statistics in float32 as well.
+    """
+    wide = accumulation(input.dtype)
+    if values is None:
+        return torch.full(tuple(shape), otherwise, dtype=wide, device=input.device)
+    return values.to(wide).contiguous()
+
+
 def accumulation(dtype: torch.dtype) -> torch.dtype:
     """The dtype in which sums and exponentials of `dtype` are taken: float32 at least."""
     return torch.promote_types(dtype, torch.float32)

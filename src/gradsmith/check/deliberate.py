@@ -10,6 +10,7 @@ import torch
 from gradsmith.check.compare import scale
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
+from gradsmith.check.inputs import moved
 from gradsmith.check.isolation import Raised
 from gradsmith.check.judge import Judgement, judge
 from gradsmith.check.oracle import differentiable_places, random_direction
@@ -145,11 +146,9 @@ def _is_flat(subject: Subject, place: int) -> bool:
     """Whether small steps in all arguments at once leave an output as it is."""
     needs = tuple(False for _ in subject.inputs)
     for step in (1e-4, -1e-4, 2e-5):
-        moved = list(subject.inputs)
-        for position in subject.arguments:
-            moved[position] = moved[position].detach() + step * random_direction(moved[position], 13)
+        nearby = moved(subject.inputs, subject.arguments, lambda _, x, step=step: x + step * random_direction(x, 13))  # type: ignore[misc]
         try:
-            after = subject.forward(tuple(moved), needs=needs).outputs[place]
+            after = subject.forward(nearby, needs=needs).outputs[place]
         except (Raised, IndexError):
             return False
         if not _equal(subject.base.outputs[place].detach(), after):

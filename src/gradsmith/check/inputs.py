@@ -29,6 +29,13 @@ def spread_like(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tenso
 Arrange = Callable[[torch.Tensor], torch.Tensor]
 
 
+def moved(
+    inputs: Sequence[Any], positions: Sequence[int], change: Callable[[int, torch.Tensor], torch.Tensor]
+) -> tuple[Any, ...]:
+    """The inputs, those at `positions` changed."""
+    return tuple(change(i, x.detach()) if i in positions else x for i, x in enumerate(inputs))
+
+
 def fresh(
     inputs: tuple[Any, ...], needs: Sequence[bool], arrange: Mapping[int, Arrange] | None = None
 ) -> tuple[Tensors, tuple[Any, ...]]:

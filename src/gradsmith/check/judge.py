@@ -13,6 +13,7 @@ import torch
 
 from gradsmith.check.compare import scale
 from gradsmith.check.difference import Estimate
+from gradsmith.check.inputs import moved
 from gradsmith.check.isolation import Raised
 from gradsmith.check.oracle import (
     autodiff,
@@ -76,11 +77,7 @@ def _judge(subject: Subject, position: int) -> Judgement:
 
 def jittered(subject: Subject, attempt: int) -> tuple[object, ...]:
     """The inputs moved by a few per cent, all but those that take no gradient; equal ones move apart."""
-    moved = list(subject.inputs)
-    for position in subject.arguments:
-        value = moved[position]
-        moved[position] = value + 0.03 * random_direction(value, 500 + attempt + 10 * position)
-    return tuple(moved)
+    return moved(subject.inputs, subject.arguments, lambda i, x: x + 0.03 * random_direction(x, 500 + attempt + 10 * i))
 
 
 def _judge_here(subject: Subject, position: int) -> Judgement:

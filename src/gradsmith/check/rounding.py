@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from gradsmith.check.compare import same_value, same_values, scale
+from gradsmith.check.inputs import moved
 from gradsmith.check.isolation import Raised
 from gradsmith.check.subject import Subject
 
@@ -42,10 +43,8 @@ def _moves(
 ) -> Iterator[list[float]]:
     for sample in range(1, SAMPLES + 1):
         factor = 1 + sample * unit * subject.tolerance.eps
-        inputs = list(subject.inputs)
-        for position in subject.arguments:
-            inputs[position] = inputs[position].detach() * factor
-        nearby = Subject(subject.case, tuple(inputs), label=subject.label, unit=factor)
+        inputs = moved(subject.inputs, subject.arguments, lambda _, x, factor=factor: x * factor)  # type: ignore[misc]
+        nearby = Subject(subject.case, inputs, label=subject.label, unit=factor)
         try:
             there = quantity(nearby, [None if up is None else up * factor for up in given])
         except Raised:

@@ -15,6 +15,7 @@ import torch
 from gradsmith.check.compare import same_values
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
+from gradsmith.check.inputs import moved
 from gradsmith.check.isolation import Raised
 from gradsmith.check.layouts import SHARED, Layout, layouts_of
 from gradsmith.check.oracle import random_direction
@@ -79,16 +80,18 @@ def _tie(at: Subject) -> bool:
     """Whether the repeated values lie on a kink, say of a maximum: there any of several gradients is right."""
     loose = 10 * at.tolerance.relative
     for which in range(2):
-        moved = list(at.inputs)
-        for i in at.arguments:
-            moved[i] = moved[i].detach() + 0.01 * at.tolerance.step * random_direction(moved[i], 80 + which + 10 * i)
-        near = at.at(tuple(moved), "close by")
+        near = at.at(_close_by(at, 80 + which), "close by")
         if not near.base_runs or near.failure is not None:
             return True
         same = same_values(at.base.outputs, near.base.outputs, loose)
         if not same or not same_values(at.base_grads, near.base_grads, loose):
             return True
     return False
+
+
+def _close_by(at: Subject, draw: int) -> tuple[object, ...]:
+    step = 0.01 * at.tolerance.step
+    return moved(at.inputs, at.arguments, lambda i, x: x + step * random_direction(x, draw + 10 * i))
 
 
 def _written_to(subject: Subject, position: int) -> bool:

@@ -15,7 +15,7 @@ import torch
 from gradsmith.check.compare import scale
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
-from gradsmith.check.inputs import Tensors, to_dtype
+from gradsmith.check.inputs import Tensors, moved, to_dtype
 from gradsmith.check.isolation import Raised, user_code
 from gradsmith.check.judge import judge
 from gradsmith.check.oracle import autodiff, random_direction, replay_of, wide
@@ -98,12 +98,9 @@ def _native(low: Subject, upstream: list[torch.Tensor]) -> Tensors | None:
 def _rounded(exact: Subject, upstream: list[torch.Tensor], dtype: torch.dtype, which: int) -> Tensors:
     """The exact gradients at inputs that are off by one rounding: what no formula can do better than."""
     eps = torch.finfo(dtype).eps
-    moved = list(exact.inputs)
-    for position in exact.arguments:
-        direction = random_direction(moved[position], 70 + which + DRAWS * position)
-        moved[position] = moved[position].detach() + eps * direction
+    nearby = moved(exact.inputs, exact.arguments, lambda i, x: x + eps * random_direction(x, 70 + which + DRAWS * i))
     try:
-        return exact.vjp(tuple(moved), _wide(upstream))[1]
+        return exact.vjp(nearby, _wide(upstream))[1]
     except (Raised, ValueError):
         return exact.base_grads
 
