@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from squares import program
 
 pytest_plugins = ["pytester"]
@@ -83,6 +84,49 @@ def test_a_function_that_several_workers_met_is_one_item(project):
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.assert_outcomes(passed=6, failed=1)
     result.stdout.fnmatch_lines(["FAILED gradsmith::Wrong - 1 error: gradient-sign"])
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2", "-p", "xdist")])
+def test_what_could_not_be_recorded_is_said(project, workers):
+    project.makepyfile(
+        test_layers="""
+        import torch
+        from layers import Right
+
+        class Own(torch.Tensor):
+            pass
+
+        def test_right():
+            Right.apply(torch.full((3,), 0.7, requires_grad=True).as_subclass(Own))
+        """
+    )
+    result = run(project, "--gradsmith", *workers)
+    result.stdout.fnmatch_lines(["gradsmith: layers.Right: it was called with subclasses of Tensor alone*"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device here")
+def test_one_that_needs_a_device_which_is_not_here_is_skipped(project):
+    project.makepyfile(
+        test_layers="""
+        import pytest
+        import torch
+        from layers import Right
+
+        class OnDevice(Right):
+            @staticmethod
+            def forward(ctx, x):
+                if not x.is_cuda:
+                    raise ValueError("x must be a CUDA tensor")
+                return x * x
+
+        def test_it():
+            with pytest.raises(ValueError):
+                OnDevice.apply(torch.ones(3, requires_grad=True))
+        """
+    )
+    result = run(project, "--gradsmith", "-rs")
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*x must be a CUDA tensor; there is no CUDA device here*"])
 
 
 def test_the_items_stand_in_junit_xml(project):

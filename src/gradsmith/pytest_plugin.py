@@ -19,8 +19,9 @@ import pytest
 
 FLAG = "--gradsmith"
 Phase = Literal["setup", "call", "teardown"]
+Verdict = Literal["passed", "failed", "skipped"]
 PHASES: tuple[Phase, ...] = ("setup", "call", "teardown")
-_SENT = "gradsmith_items"  # what an xdist worker hands to the controller
+_SENT = "gradsmith"  # what an xdist worker hands to the controller
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,7 +41,7 @@ class Item:
     function: str
     file: str
     line: int
-    failed: bool
+    verdict: Verdict
     seconds: float
     text: str
 
@@ -63,6 +64,7 @@ class _Plugin:
             raise pytest.UsageError(str(problem)) from problem
         self.config = config
         self.items: list[Item] = []
+        self.problems: dict[str, None] = {}  # what the workers could not record
         self.finished = False
         self._recording = ExitStack()
         self.recording = self._recording.enter_context(record(self.settings.get("limit", 3)))
@@ -79,7 +81,7 @@ class _Plugin:
         self.finished = True
         sent: dict[str, Any] | None = getattr(self.config, "workeroutput", None)
         if sent is not None:
-            sent[_SENT] = json.dumps([asdict(item) for item in self.items])
+            sent[_SENT] = json.dumps([[asdict(item) for item in self.items], self.recording.problems])
             return result
         items = _merged(self.items)
         session.testscollected += len(items)
@@ -90,14 +92,16 @@ class _Plugin:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         output = getattr(node, "workeroutput", None) or {}
-        self.items += [Item(**item) for item in json.loads(output.get(_SENT, "[]"))]
+        items, problems = json.loads(output.get(_SENT, "[[], []]"))
+        self.items += [Item(**item) for item in items]
+        self.problems |= dict.fromkeys(problems)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if not self.finished:
             terminalreporter.write_line("gradsmith: the run was stopped, and nothing was checked", yellow=True)
         elif not self.items:
             terminalreporter.write_line("gradsmith: the tests called no custom Function", yellow=True)
-        for problem in self.recording.problems:
+        for problem in self.problems | dict.fromkeys(self.recording.problems):
             terminalreporter.write_line(f"gradsmith: {problem}", yellow=True)
 
     def _check(self) -> list[Item]:
@@ -128,15 +132,16 @@ class _Plugin:
 
 def _test_report(item: Item, phase: Phase, nodeid: str, location: tuple[str, int, str]) -> pytest.TestReport:
     called = phase == "call"
-    failed = called and item.failed
+    verdict: Verdict = item.verdict if called else "passed"
+    shown: dict[Verdict, Any] = {"failed": item.text, "skipped": (item.file, item.line, item.text)}
     return pytest.TestReport(
         nodeid=nodeid,
         location=location,
         keywords={"gradsmith": 1},
-        outcome="failed" if failed else "passed",
-        longrepr=item.text if failed else None,
+        outcome=verdict,
+        longrepr=shown.get(verdict),
         when=phase,
-        sections=[("gradsmith", item.text)] if called and not failed else [],
+        sections=[("gradsmith", item.text)] if called and verdict == "passed" else [],
         duration=item.seconds if called else 0.0,
     )
 
@@ -148,14 +153,12 @@ def _item(outcome: Any, *, strict: bool) -> Item:
     results = Results((outcome,), strict=strict)
     place = outcome.location
     file, line = (place.file, place.line) if place is not None else ("", 0)
-    return Item(
-        outcome.function,
-        file,
-        line,
-        results.failed,
-        outcome.seconds,
-        f"{_headline(outcome)}\n\n{render(results)}",
-    )
+    if outcome.checked:
+        verdict: Verdict = "failed" if results.failed else "passed"
+        text = f"{_headline(outcome)}\n\n{render(results)}"
+    else:
+        verdict, text = "skipped", "; ".join(skipped.reason for skipped in outcome.report.skipped)
+    return Item(outcome.function, file, line, verdict, outcome.seconds, text)
 
 
 def _headline(outcome: Any) -> str:
@@ -169,6 +172,6 @@ def _merged(items: list[Item]) -> list[Item]:
     found: dict[tuple[str, str, int], Item] = {}
     for item in items:
         key = item.function, item.file, item.line
-        if key not in found or (item.failed and not found[key].failed):
+        if key not in found or item.verdict == "failed":
             found[key] = item
     return list(found.values())

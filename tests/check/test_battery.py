@@ -159,6 +159,44 @@ def test_a_call_that_raises_is_a_crash():
     assert "no use" in found.message
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device here")
+def test_a_forward_that_needs_a_device_which_is_not_here_is_not_looked_at_and_not_blamed():
+    class OnDevice(Function):
+        @staticmethod
+        def forward(ctx, x):
+            if not x.is_cuda:
+                raise ValueError("x must be a CUDA tensor")
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * 2
+
+    report = gs.check(OnDevice, (torch.ones(3, requires_grad=True),))
+    assert (report.findings, report.checked) == ((), ())
+    (skipped,) = report.skipped
+    assert skipped.reason == (
+        "the forward raises ValueError: x must be a CUDA tensor; there is no CUDA device here: "
+        "check it on a machine that has one"
+    )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device here")
+def test_a_backward_that_goes_to_a_device_though_its_forward_ran_on_the_cpu_is_a_crash():
+    class Moves(Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, grad):
+            return grad * torch.full((), 2.0).cuda()
+
+    (crash,) = gs.check(Moves, (torch.ones(3, requires_grad=True),)).of("error")
+    assert crash.code == "crash"
+    assert "device=x.device" in crash.advice
+
+
 def test_functions_recorded_before_a_call_raises_are_checked():
     def broken(v):
         Half.apply(v)

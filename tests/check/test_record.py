@@ -170,6 +170,19 @@ def test_arguments_that_cannot_be_copied_are_reported_and_do_not_disturb():
     assert "not me" in recording.problems[0]
 
 
+def test_a_function_given_subclasses_of_tensor_alone_is_reported():
+    class Own(torch.Tensor):
+        pass
+
+    with record() as recording:
+        Twice.apply(x().as_subclass(Own))
+        Ignores.apply(x().as_subclass(Own), 2)
+        Ignores.apply(x(), 2)
+    assert [case.name for case in recording.cases] == ["Ignores"]
+    (problem,) = recording.problems
+    assert problem.endswith("Twice: it was called with subclasses of Tensor alone: call it with plain tensors, too")
+
+
 class Ignores(Function):
     @staticmethod
     def forward(ctx, x, other):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 CALL_WRONG = "Wrong.apply(torch.full((3,), 0.7, requires_grad=True))"
 
@@ -88,6 +89,56 @@ def test_a_script_that_wants_arguments_and_gets_none(gradsmith, write):
     result = gradsmith("check", "a.py")
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1] == "gradsmith: a.py exited with status 2"
+
+
+no_device = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device here")
+
+
+@no_device
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [
+        ("x = torch.ones(3).cuda()", "AssertionError: Torch not compiled with CUDA enabled"),
+        ("raise RuntimeError('expected a CUDA tensor')", "RuntimeError: expected a CUDA tensor"),
+        ("import triton_kernels", "ModuleNotFoundError: No module named 'triton_kernels'"),
+    ],
+)
+def test_a_script_that_needs_a_device_which_is_not_here(gradsmith, write, code, cause):
+    if torch.version.cuda is not None and ".cuda()" in code:
+        pytest.skip("this torch says something else")
+    write("a.py", "import torch", code)
+    where = "a.py:2; there is no CUDA device here" if "triton" not in code else "a.py:2"
+    assert only_line(gradsmith("check", "a.py")) == f"gradsmith: a.py raised {cause} ({where})"
+
+
+@no_device
+def test_inputs_on_a_device_which_is_not_here(gradsmith, write):
+    write("layers.py", "right")
+    line = only_line(gradsmith("check", "layers:Right", "--inputs", "torch.ones(3, device='cuda')"))
+    assert "there is no CUDA device here" in line
+
+
+def test_arguments_that_cannot_be_copied_are_named_and_other_calls_are_checked(gradsmith, write):
+    held = """
+        import threading
+        import numpy as np
+        class Held(Right):
+            @staticmethod
+            def forward(ctx, x, held):
+                ctx.save_for_backward(x)
+                return x * x
+            @staticmethod
+            def backward(ctx, grad):
+                return Right.backward(ctx, grad), None
+        x = torch.full((3,), 0.7, requires_grad=True)
+        Held.apply(x, np.array([threading.Lock()], dtype=object))
+        Right.apply(x)
+        """
+    write("a.py", "right", held)
+    result = gradsmith("check", "a.py")
+    assert result.exit_code == 0
+    told = " ".join(result.stdout.split())
+    assert "Held every check: its arguments cannot be copied: TypeError: cannot pickle '_thread.lock' object" in told
 
 
 def test_a_script_without_a_custom_function(gradsmith, write):

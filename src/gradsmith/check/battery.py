@@ -16,6 +16,7 @@ from gradsmith.check.case import Case
 from gradsmith.check.cases import cases_of
 from gradsmith.check.checks import CHECKS, CODES, Check
 from gradsmith.check.checks.crash import crash_of
+from gradsmith.check.device import ELSEWHERE, lacks_device
 from gradsmith.check.finding import Finding, Skipped
 from gradsmith.check.findings import author_line, severity_of
 from gradsmith.check.isolation import Raised, first_line
@@ -150,6 +151,8 @@ def _at_the_point(case: Case, chosen: Mapping[str, Check], wanted: Collection[st
     try:
         return Subject(case), Report()
     except Raised as raised:
+        if lacks_device(raised.error):
+            return None, Report(skipped=(Skipped(case.name, "every check", f"the {raised}; {ELSEWHERE}"),))
         why = "forward does not run on the inputs given"
         skipped = tuple(Skipped(case.name, name, why) for name in chosen if name != "crash")
         findings = (_failed(case, raised),) if "crash" in wanted else ()

@@ -7,6 +7,8 @@ import functools
 import inspect
 import linecache
 import random
+import re
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -131,12 +133,27 @@ def locate(written: Any) -> Location | None:
             file, line = code.co_filename, code.co_firstlineno
             while line < code.co_firstlineno + 50 and linecache.getline(file, line).lstrip().startswith("@"):
                 line += 1
+        elif (above := _above_its_methods(written)) is not None:
+            file, line = above
         else:
             file = inspect.getsourcefile(written) or ""
             line = inspect.getsourcelines(written)[1]
     except (TypeError, OSError):
         return None
     return Location(file, line, linecache.getline(file, line).strip()) if file else None
+
+
+def _above_its_methods(written: Any) -> tuple[str, int] | None:
+    """Where a class begins; `inspect` looks for that in its module's file, which a notebook's cell has not."""
+    methods = [inspect.unwrap(getattr(value, "__func__", value)) for value in getattr(written, "__dict__", {}).values()]
+    for method in methods:
+        if isinstance(method, types.FunctionType) and method.__qualname__.startswith(f"{written.__qualname__}."):
+            head = re.compile(rf"\s*class\s+{written.__name__}\b")
+            file = method.__code__.co_filename
+            for line in range(method.__code__.co_firstlineno, 0, -1):
+                if head.match(linecache.getline(file, line)):
+                    return file, line
+    return None
 
 
 def copy_arguments(arguments: Any) -> Any:

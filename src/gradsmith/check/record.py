@@ -21,13 +21,24 @@ class Recording:
 
     limit: int
     cases: list[Case] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)  # calls that could not be copied, and why
     _seen: dict[Any, set[Any]] = field(default_factory=dict)
+    _uncopied: list[str] = field(default_factory=list)
+    passed_by: dict[type, None] = field(default_factory=dict)  # the Functions given subclasses of Tensor
+
+    @property
+    def problems(self) -> list[str]:
+        """Why calls have no case: `"package.module.Name: its arguments cannot be copied: ..."`."""
+        plain = {case.function_class for case in self.cases}
+        why = "it was called with subclasses of Tensor alone: call it with plain tensors, too"
+        return [*self._uncopied, *(f"{_full_name(cls)}: {why}" for cls in self.passed_by if cls not in plain)]
 
     def see(self, function_class: type[torch.autograd.Function], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if "__gradsmith__" in vars(function_class) and declaration(function_class) is None:
             return  # machinery of an op, which is seen itself
-        name = f"{function_class.__module__}.{function_class.__qualname__}"
+        if not all(type(t) in (torch.Tensor, torch.nn.Parameter) for t in tensors((args, kwargs))):
+            self.passed_by[function_class] = None
+            return
+        name = _full_name(function_class)
         written = getattr(declaration(function_class), "forward", function_class.forward)
         signature = _signature((args, kwargs))
         seen = self._seen.setdefault((name, getattr(written, "__code__", None)), set())
@@ -38,7 +49,7 @@ class Recording:
             inputs, keywords = copy_arguments((args, kwargs))
             self.cases.append(Case.of(function_class, inputs, keywords))
         except Exception as error:  # The isolation boundary: recording must never disturb the program it watches.
-            self.problems.append(f"{name}: its arguments cannot be copied: {type(error).__name__}: {error}")
+            self._uncopied.append(f"{name}: its arguments cannot be copied: {type(error).__name__}: {error}")
 
 
 _lock = threading.RLock()
@@ -75,7 +86,7 @@ def _install() -> None:
     original = vars(site).get("apply")
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
-        if not cls.__module__.startswith("torch.") and _visible(args, kwargs):
+        if not (torch.compiler.is_compiling() or in_transform() or cls.__module__.startswith("torch.")):
             with _lock:
                 for recording in _active:
                     recording.see(cls, args, kwargs)
@@ -98,11 +109,8 @@ def _uninstall() -> None:
 _restore: list[tuple[Any, Any]] = []
 
 
-def _visible(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Whether the arguments are plain tensors: no transform's wrappers, no tracer's stand-ins."""
-    if torch.compiler.is_compiling() or in_transform():
-        return False
-    return all(type(t) in (torch.Tensor, torch.nn.Parameter) for t in tensors((args, kwargs)))
+def _full_name(function_class: type) -> str:
+    return f"{function_class.__module__}.{function_class.__qualname__}"
 
 
 def _signature(arguments: Any) -> tuple[Any, ...]:

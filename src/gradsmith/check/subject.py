@@ -6,50 +6,23 @@ one question never disturbs the next, and a dropout gives the same mask each tim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
 import torch
 
-from gradsmith.check._private import backward_name
 from gradsmith.check.case import Case, copy_arguments
 from gradsmith.check.compare import same_values
-from gradsmith.check.inputs import Arrange, Tensors, fresh, single_of, spread_like, to_dtype, working_dtype
-from gradsmith.check.isolation import SEED, seeded, user_code
-from gradsmith.check.isolation import Raised as Raised
+from gradsmith.check.inputs import Arrange, Tensors, fresh, spread_like, working_dtype
+from gradsmith.check.isolation import SEED, Raised, seeded, user_code
 from gradsmith.check.measured import Measured
+from gradsmith.check.passes import Pass, spied_on
+from gradsmith.check.precise import precise
 from gradsmith.check.tolerance import TOLERANCES, Tolerance
-from gradsmith.check.tree import is_float, leaves
-from gradsmith.check.watch import Overdue
+from gradsmith.check.tree import leaves
 
 Result = TypeVar("Result")
-
-
-@dataclass
-class Raw:
-    """What one call of `backward` was given and what it returned, before the engine touched it."""
-
-    upstream: tuple[Any, ...]
-    needs: tuple[bool, ...]
-    returned: tuple[Any, ...]
-
-
-@dataclass
-class Pass:
-    """One forward, and what is needed to go backward from it any number of times."""
-
-    leaves: Tensors  # one an input; None where no gradient is asked for
-    given: tuple[Any, ...]  # the very arguments of the call
-    outputs: tuple[Any, ...]
-    returned: Any = None  # what the call returned, containers and all
-    raw: list[Raw] = field(default_factory=list)
-
-    @property
-    def differentiable(self) -> tuple[torch.Tensor, ...]:
-        return tuple(out for out in self.outputs if isinstance(out, torch.Tensor) and out.requires_grad)
 
 
 class Subject:
@@ -66,7 +39,7 @@ class Subject:
         self.measured: list[Measured] = []  # what it measured besides
         self._cache: dict[str, Any] = {}
         if inputs is None:
-            self.dtype, self.inputs = self._precise()
+            self.dtype, self.inputs = precise(case, self.outputs_at)
         else:
             self.inputs = inputs
             self.dtype = working_dtype(inputs)
@@ -82,53 +55,10 @@ class Subject:
         value: Result = self._cache[key]
         return value
 
-    # -- the point
-    # ------------------------------------------------------------------------------------------------
+    # -- the point --
 
-    def _precise(self) -> tuple[torch.dtype, tuple[Any, ...]]:
-        """The inputs in float64 if the Function takes and keeps it; else in float32; else as they were
-        given."""
-        given = tuple(self.case.inputs)
-        if not any(is_float(value) for value in given):
-            return torch.float64, given
-        for dtype in (torch.float64, torch.float32):
-            inputs = to_dtype(given, dtype)
-            try:
-                outputs = self._outputs_at(inputs)
-            except Raised as raised:
-                if isinstance(raised.error, Overdue):
-                    raise  # it will not return in another precision, either
-                continue
-            kept = [out for out in outputs if is_float(out)]
-            if any(out.dtype not in (dtype, dtype.to_complex()) for out in kept):
-                continue
-            if dtype is torch.float32 or not self._single_inside(inputs, kept):
-                return dtype, inputs
-        self._outputs_at(given)  # raises what the Function itself raises on what it was given
-        return working_dtype(given), given
-
-    def _single_inside(self, inputs: tuple[Any, ...], before: list[torch.Tensor]) -> bool:
-        """Whether float64 goes in and comes out but the values between are of single precision.
-
-        Then outputs that have moved still all fit float32, which values computed in float64 do not.
-        """
-        moved = list(inputs)
-        generator = torch.Generator().manual_seed(SEED)
-        for position, need in enumerate(self.case.needs_grad):
-            if need and isinstance(inputs[position], torch.Tensor):
-                moved[position] = inputs[position] * (1 + 1e-3 * spread_like(inputs[position], generator))
-        try:
-            after = [out for out in self._outputs_at(tuple(moved)) if is_float(out)]
-        except Raised:
-            return False
-        changed = sum(
-            int((old != new).sum()) for old, new in zip(before, after, strict=False) if old.shape == new.shape
-        )
-        total = sum(out.numel() for out in after)
-        single = all(torch.equal(out, out.to(single_of(out)).to(out.dtype)) for out in after)
-        return 3 * changed > total > 0 and single
-
-    def _outputs_at(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    def outputs_at(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The outputs at other inputs, no gradient asked for."""
         return self.forward(inputs, needs=tuple(False for _ in inputs)).outputs
 
     @property
@@ -149,8 +79,7 @@ class Subject:
     def argument(self, position: int) -> str:
         return self.case.argument_names[position]
 
-    # -- calls
-    # ----------------------------------------------------------------------------------------------------
+    # -- calls --
 
     def forward(
         self,
@@ -172,7 +101,7 @@ class Subject:
         needs = self.needs if needs is None else needs
         starts, given = fresh(inputs, needs, arrange)
         result = Pass(starts, given, ())
-        with seeded(seed), user_code(stage), torch.enable_grad(), self._spy(result.raw if spied else None):
+        with seeded(seed), user_code(stage), torch.enable_grad(), spied_on(self.case, result.raw if spied else None):
             out = (function or self.case.function)(*given, **copy_arguments(dict(self.case.kwargs)))
         result.outputs = tuple(leaves(out))
         result.returned = out
@@ -202,7 +131,7 @@ class Subject:
         wanted = [leaf for leaf in run.leaves if leaf is not None]
         if not used or not wanted:
             return tuple(None for _ in run.leaves)
-        with seeded(seed), user_code(stage), self._spy(run.raw if spied else None):
+        with seeded(seed), user_code(stage), spied_on(self.case, run.raw if spied else None):
             found = torch.autograd.grad(
                 [out for out, _ in used],
                 wanted,
@@ -225,35 +154,7 @@ class Subject:
         run = self.forward(inputs, needs=needs)
         return run, self.backward(run, upstream)
 
-    @contextmanager
-    def _spy(self, raw: list[Raw] | None) -> Iterator[None]:
-        """Note what `backward` is given and returns; the engine looks it up on the class at each call."""
-        cls: Any = self.case.function_class
-        if cls is None or raw is None:
-            yield
-            return
-        name = backward_name(cls)
-        own = vars(cls).get(name)
-        original = getattr(cls, name)
-
-        def backward(ctx: Any, *upstream: Any) -> Any:
-            returned = original(ctx, *upstream)
-            if not raw:  # of the first backward alone: a graph may be gone through many times, and this keeps tensors
-                answers = returned if isinstance(returned, tuple | list) else (returned,)
-                raw.append(Raw(tuple(upstream), tuple(getattr(ctx, "needs_input_grad", ())), tuple(answers)))
-            return returned
-
-        setattr(cls, name, staticmethod(backward))
-        try:
-            yield
-        finally:
-            if own is None:
-                delattr(cls, name)
-            else:
-                setattr(cls, name, own)
-
-    # -- upstreams
-    # ------------------------------------------------------------------------------------------------
+    # -- upstreams --
 
     def upstream(self, outputs: Sequence[torch.Tensor], which: int = 0) -> tuple[torch.Tensor, ...]:
         """Random upstreams for `outputs`, never near zero and never all alike; `which` picks another draw."""

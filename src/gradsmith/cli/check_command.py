@@ -82,7 +82,7 @@ def _codes(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 def check(ctx: click.Context, /, targets: tuple[str, ...], **options: Any) -> None:
     """Check every custom gradient that a program uses.
 
-    A TARGET is a script, a directory of scripts, a module (run as `python -m` would) or one name,
+    A TARGET is a script, a notebook, a directory of them, a module (run as `python -m` would) or one name,
     package.module:Name, with --inputs. Programs run unchanged; each custom Function that they call is
     recorded with real arguments and then checked.
 

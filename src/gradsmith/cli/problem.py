@@ -6,7 +6,9 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-_NOT_THEIRS = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), "<frozen")
+from gradsmith.check.device import ABSENT, lacks_device
+
+_NOT_THEIRS = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), "<frozen", "<string>")
 
 
 class Problem(Exception):
@@ -18,13 +20,15 @@ class Interrupted(Problem):
 
 
 def describe(error: BaseException) -> str:
-    """`"ValueError: bad shape (train.py:12)"`: the error, and the innermost line of the user's own code."""
+    """`"ValueError: bad shape (train.py:12)"`: the error, the innermost line of the user's own code."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"SyntaxError: {error.msg} ({error.filename}:{error.lineno})"
     text = " ".join(str(error).split())
     line = type(error).__name__ + (f": {text}" if text else "")
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
-    return f"{line} ({frames[-1].filename}:{frames[-1].lineno})" if frames else line
+    notes = [f"{frames[-1].filename}:{frames[-1].lineno}"] if frames else []
+    notes += [ABSENT] if lacks_device(error) else []
+    return f"{line} ({'; '.join(notes)})" if notes else line
 
 
 def _is_users(file: str) -> bool:

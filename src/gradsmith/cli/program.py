@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import types
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,28 +21,40 @@ from typing import NoReturn
 import torch
 
 from gradsmith.check.case import declaration
+from gradsmith.cli.notebook import cells, namespace
 from gradsmith.cli.problem import Interrupted, Problem, describe
+
+Loaded = tuple[Iterable[types.CodeType], dict[str, object]]  # what to execute, and the attributes of `__main__`
 
 
 @dataclass(frozen=True)
 class Program:
-    """A script, or a module as `python -m` runs it. `load` compiles it and may raise `Problem`."""
+    """A script, a notebook, or a module as `python -m` runs it. `load` may raise `Problem`."""
 
     name: str  # as the user calls it
     path: str  # what stands first on sys.path
-    load: Callable[[], tuple[types.CodeType, dict[str, object]]]
+    load: Callable[[], Loaded]
 
 
 def script(path: Path) -> Program:
     """The program that `python PATH` runs."""
 
-    def load() -> tuple[types.CodeType, dict[str, object]]:
+    def load() -> Loaded:
         try:
             with io.open_code(str(path.absolute())) as file:
                 code = compile(file.read(), str(path), "exec")
         except (OSError, SyntaxError, ValueError) as error:
             raise Problem(f"{path} cannot be read: {describe(error)}") from error
-        return code, {"__file__": str(path), "__package__": None, "__spec__": None, "__loader__": None}
+        return [code], {"__file__": str(path), "__package__": None, "__spec__": None, "__loader__": None}
+
+    return Program(str(path), str(path.absolute().parent), load)
+
+
+def notebook(path: Path) -> Program:
+    """The program that a notebook is, its cells run in order."""
+
+    def load() -> Loaded:
+        return cells(path), {"__package__": None, "__spec__": None, "__loader__": None, **namespace()}
 
     return Program(str(path), str(path.absolute().parent), load)
 
@@ -50,7 +62,7 @@ def script(path: Path) -> Program:
 def module(name: str, root: str | None = None) -> Program:
     """The program that `python -m NAME` runs from the directory `root` (this one by default)."""
 
-    def load() -> tuple[types.CodeType, dict[str, object]]:
+    def load() -> Loaded:
         try:
             spec = importlib.util.find_spec(name)
             code = spec.loader.get_code(name) if spec and spec.loader else None  # type: ignore[attr-defined]
@@ -65,7 +77,7 @@ def module(name: str, root: str | None = None) -> Program:
             "__package__": spec.parent,
             "__spec__": spec,
         }
-        return code, {**attributes, "__loader__": spec.loader}
+        return [code], {**attributes, "__loader__": spec.loader}
 
     return Program(name, root or os.getcwd(), load)
 
@@ -78,15 +90,16 @@ def run(program: Program, arguments: Sequence[str] = ()) -> None:
         Interrupted: the user stopped it.
     """
     sys.path.insert(0, program.path)
-    code, attributes = program.load()
+    codes, attributes = program.load()
     main = types.ModuleType("__main__")
     vars(main).update({"__builtins__": __builtins__, **attributes})
     sys.modules["__main__"] = main
-    sys.argv = [str(attributes["__file__"] or program.name), *arguments]
+    sys.argv = [str(attributes.get("__file__") or program.name), *arguments]
     before = set(threading.enumerate())
     try:
         with _exits_raise():
-            exec(code, vars(main))
+            for code in codes:
+                exec(code, vars(main))
             for thread in set(threading.enumerate()) - before:
                 if not thread.daemon:
                     thread.join()

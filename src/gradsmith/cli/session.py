@@ -14,10 +14,10 @@ import torch
 from gradsmith.check.case import Case, copy_arguments, declaration
 from gradsmith.check.cases import cases_of
 from gradsmith.check.finding import Skipped
+from gradsmith.check.isolation import Raised
 from gradsmith.check.record import record
 from gradsmith.check.report import Outcome, Results
 from gradsmith.check.report_data import Report
-from gradsmith.check.subject import Raised
 from gradsmith.check.tree import is_float, tensors
 from gradsmith.cli import target
 from gradsmith.cli.accept import Accepted
@@ -120,10 +120,11 @@ class Session:
             for reason in recording.problems:
                 function, _, cause = reason.partition(": ")
                 self.outcomes.append(_unchecked(function.rpartition(".")[2], cause))
-            called = {case.function_class for case in recording.cases}
+            called = {case.function_class for case in recording.cases} | {*recording.passed_by}
             called |= {getattr(declaration(function), "author_class", None) for function in called}
             for function in never_called(vars(sys.modules["__main__"]), called):
-                self.outcomes.append(_unchecked(function, "the program defines it and never calls it"))
+                why = "the program defines it and never calls it, or only in a transform or a compiled region"
+                self.outcomes.append(_unchecked(function, why))
 
     def _run(self, program: Program) -> None:
         if self.seed is not None:

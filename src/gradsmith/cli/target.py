@@ -1,4 +1,4 @@
-"""What a TARGET on the command line means: a script, a directory, a module, or one name in a module."""
+"""What a TARGET on the command line means: a script, a notebook, a directory, a module, or one name in a module."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ import numpy as np
 import torch
 
 from gradsmith.cli.problem import Problem, describe
-from gradsmith.cli.program import Program, module, script
+from gradsmith.cli.program import Program, module, notebook, script
 
 NAMES = {"torch": torch, "math": math, "np": np, "numpy": np}  # what --inputs and --kwargs may use
+NOTEBOOK = ".ipynb"
 _OTHERS = {
     "__pycache__",
     "node_modules",
@@ -39,20 +40,21 @@ def is_name(target: str) -> bool:
 
 
 def programs(target: str) -> list[Program]:
-    """The programs of a script, a directory or a module, in alphabetical order.
+    """The programs of a script, a notebook, a directory or a module, in alphabetical order.
 
     Raises:
         Problem: there is no such thing.
     """
     path = Path(target)
     if path.is_dir():
-        found = [_program(file) for file in sorted(path.rglob("*.py")) if _is_users(file.relative_to(path))]
+        files = sorted(file for file in path.rglob("*") if file.suffix in (".py", NOTEBOOK) and file.is_file())
+        found = [_program(file) for file in files if _is_users(file.relative_to(path))]
         if not found:
             raise Problem(f"{target} contains no Python file")
         return found
     if path.is_file():
-        return [script(path)]
-    if path.suffix == ".py" or os.sep in target or not _DOTTED.fullmatch(target):
+        return [notebook(path) if path.suffix == NOTEBOOK else script(path)]
+    if path.suffix in (".py", NOTEBOOK) or os.sep in target or not _DOTTED.fullmatch(target):
         raise Problem(f"{target} cannot be read: there is no such file")
     return _modules(target)
 
@@ -119,13 +121,14 @@ def _evaluate(option: str, text: str, expression: str) -> Any:
     try:
         return eval(expression, dict(NAMES))
     except Exception as error:  # The isolation boundary: the expression is the user's and may raise anything.
-        cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
         names = ", ".join(NAMES)
-        raise Problem(f"{option} {text!r} cannot be evaluated: {cause} (it may use {names})") from error
+        raise Problem(f"{option} {text!r} cannot be evaluated: {describe(error)} (it may use {names})") from error
 
 
 def _program(file: Path) -> Program:
     """A file inside a package runs as a module of it, so that its relative imports work."""
+    if file.suffix == NOTEBOOK:
+        return notebook(file)
     parents = []
     root = file.absolute().parent
     while (root / "__init__.py").exists():

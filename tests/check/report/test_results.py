@@ -6,11 +6,19 @@ from dataclasses import replace
 
 import pytest
 
+from gradsmith.check.finding import Skipped
 from gradsmith.check.report.results import count_of, of_report, short_path, worst_first
+from gradsmith.check.report_data import Report
 
 
 def test_the_status_counts_errors_and_warnings_but_no_notes(results):
     assert [outcome.status for outcome in results.outcomes] == ["1 error", "1 warning", "ok"]
+
+
+def test_one_that_no_check_was_asked_of_is_not_checked_and_not_counted(results):
+    unasked = replace(results.outcomes[2], report=Report(skipped=(Skipped("Exp", "every check", "no device"),)))
+    assert unasked.status == "not checked"
+    assert replace(results, outcomes=(unasked,)).counts == "0 functions: 0 errors, 0 warnings, 0 notes"
 
 
 def test_counts_are_of_the_whole_run(results):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gradsmith.check.checks.returned import explains_failure
+from gradsmith.check.device import lacks_device
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.isolation import Raised
@@ -36,10 +37,16 @@ def crash_of(subject: Subject, failure: Raised) -> Finding:
         if late
         else f"{failure.stage} raises on the inputs given: {text.splitlines()[0]}",
         evidence={"exception": text, "stage": failure.stage},
-        advice="see the line where it was stopped; if it is only slow, give it smaller inputs or a larger budget"
-        if late
-        else f"run the {failure.stage} on these inputs by itself; the exception is the author's own code's",
+        advice=_advice(failure),
         raised=failure,
         where="forward" if failure.stage == "forward" else "backward",
         show="print({call})" if failure.stage == "forward" else None,
     )
+
+
+def _advice(failure: Raised) -> str:
+    if isinstance(failure.error, Overdue):
+        return "see the line where it was stopped; if it is only slow, give it smaller inputs or a larger budget"
+    if lacks_device(failure.error):
+        return "the forward ran on the CPU, and so must the backward: make new tensors with device=x.device"
+    return f"run the {failure.stage} on these inputs by itself; the exception is the author's own code's"

@@ -19,7 +19,8 @@ from gradsmith.check.findings import finding
 from gradsmith.check.isolation import Raised
 from gradsmith.check.judge import jittered
 from gradsmith.check.measured import saved
-from gradsmith.check.subject import Pass, Subject
+from gradsmith.check.passes import Pass
+from gradsmith.check.subject import Subject
 from gradsmith.check.tree import is_float
 
 CODES = ("needless-save",)

@@ -17,7 +17,8 @@ from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.isolation import Raised
 from gradsmith.check.judge import judge
-from gradsmith.check.subject import Raw, Subject
+from gradsmith.check.passes import Raw
+from gradsmith.check.subject import Subject
 
 CODES = ("gradient-count", "gradient-shape", "gradient-dtype")
 

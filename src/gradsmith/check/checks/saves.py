@@ -20,7 +20,8 @@ from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.isolation import Raised
 from gradsmith.check.measured import saved
-from gradsmith.check.subject import Pass, Subject
+from gradsmith.check.passes import Pass
+from gradsmith.check.subject import Subject
 from gradsmith.check.tree import tensors
 
 CODES = ("leak", "stale-save", "unhooked-save")

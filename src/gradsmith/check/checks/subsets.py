@@ -15,8 +15,9 @@ from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.inputs import Tensors
 from gradsmith.check.isolation import Raised
+from gradsmith.check.passes import Pass
 from gradsmith.check.rounding import agree, gradient
-from gradsmith.check.subject import Pass, Subject
+from gradsmith.check.subject import Subject
 
 CODES = ("subset-wrong", "needless-gradient")
 

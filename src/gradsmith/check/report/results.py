@@ -24,10 +24,15 @@ class Outcome:
     @property
     def status(self) -> str:
         """`"ok"`, how many errors and warnings (`"2 errors, 1 warning"`), or `"not checked"`. Notes do not count."""
-        if not self.cases:
+        if not self.checked:
             return "not checked"
         counted = [count_of(len(self.report.of(s)), s) for s in ("error", "warning") if self.report.of(s)]
         return ", ".join(counted) or "ok"
+
+    @property
+    def checked(self) -> bool:
+        """Whether any check was asked of it."""
+        return bool(self.cases and (self.report.checked or self.report.findings))
 
     @property
     def worst(self) -> Severity | None:
@@ -67,7 +72,7 @@ class Results:
     def counts(self) -> str:
         """`"4 functions: 2 errors, 1 warning, 0 notes"`."""
         found = ", ".join(count_of(len(self.report.of(severity)), severity) for severity in SEVERITIES)
-        checked = sum(1 for outcome in self.outcomes if outcome.cases)
+        checked = sum(1 for outcome in self.outcomes if outcome.checked)
         return f"{count_of(checked, 'function')}: {found}"
 
 

@@ -56,7 +56,7 @@ def summary(outcomes: Sequence[Outcome]) -> Table:
     table.add_column("seconds", justify="right")
     for outcome in outcomes:
         checks = len({entry.check for entry in outcome.report.checked})
-        style = STYLES[outcome.worst if outcome.worst != "note" else None] if outcome.cases else "dim"
+        style = STYLES[outcome.worst if outcome.worst != "note" else None] if outcome.checked else "dim"
         table.add_row(
             Text(outcome.function, "bold"),
             Text(outcome.status, style),
