@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -88,10 +89,23 @@ def test_what_it_has_started_holds_nothing_up():
     assert time.monotonic() - start < 3
 
 
-def test_what_is_sent_to_the_waiting_process_alone_is_handed_on():
-    def work() -> str:
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        os.kill(os.getppid(), signal.SIGTERM)
-        return signal.sigwait([signal.SIGTERM]).name
+def sent_to_the_other_one() -> str:
+    """What the process that waits is sent as soon as this one runs arrives here."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    os.kill(os.getppid(), signal.SIGTERM)
+    return signal.sigwait([signal.SIGTERM]).name
 
-    assert apart(work) == "SIGTERM"
+
+def test_what_is_sent_to_the_waiting_process_alone_is_handed_on():
+    assert apart(sent_to_the_other_one) == "SIGTERM"
+
+
+def test_so_is_what_another_of_its_threads_is_interrupted_by():
+    done = threading.Event()
+    others = [threading.Thread(target=done.wait) for _ in range(4)]
+    for thread in others:
+        thread.start()
+    try:
+        assert {apart(sent_to_the_other_one) for _ in range(30)} == {"SIGTERM"}
+    finally:
+        done.set()

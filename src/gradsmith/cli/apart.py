@@ -9,7 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, TypeVar
 
 from gradsmith.cli.child import how_it_ended
@@ -32,14 +32,16 @@ def apart(work: Callable[[], Result]) -> Result:
     reader, writer = multiprocessing.connection.Pipe(duplex=False)
     sys.stdout.flush()
     sys.stderr.flush()
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)  # until there is somebody to hand them on to
-    pid = os.fork()
-    if pid == 0:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        reader.close()
-        _work(work, writer)
-    writer.close()
-    with reader, _signals_to(pid):
+    with reader, _signals_handed_on() as receiver:
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDED_ON)  # what the fork is sent waits for its own handlers
+        pid = os.fork()
+        if pid == 0:
+            receiver.restore()
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            reader.close()
+            _work(work, writer)
+        writer.close()
+        receiver.is_there(pid)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         return _hear(reader, pid)  # type: ignore[no-any-return]
 
@@ -79,20 +81,41 @@ def _hear(reader: Any, pid: int) -> Any:
     raise Died(how_it_ended(os.waitstatus_to_exitcode(status)))
 
 
-@contextmanager
-def _signals_to(pid: int) -> Iterator[None]:
-    """Leave an interruption, which a terminal sends to both, to the other; hand on what is sent to this one alone."""
+class _Receiver:
+    """Who gets the signals that are sent to this process alone: the other, and until it is there they are kept.
 
-    def hand_on(number: int, _: Any) -> None:
-        os.kill(pid, number)
+    An interruption, which a terminal sends to both, is left to the other.
+    """
 
-    terminal = any(os.isatty(stream) for stream in (0, 2))
-    before = {
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN if terminal else hand_on),
-        signal.SIGTERM: signal.signal(signal.SIGTERM, hand_on),
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
+    def __init__(self) -> None:
+        self.pid: int | None = None
+        self.kept: list[int] = []
+        terminal = any(os.isatty(stream) for stream in (0, 2))
+        chosen: dict[int, Any] = {signal.SIGINT: signal.SIG_IGN if terminal else self.take, signal.SIGTERM: self.take}
+        self.before = {number: signal.signal(number, handler) for number, handler in chosen.items()}
+
+    def take(self, number: int, _: Any) -> None:
+        if self.pid is None:
+            self.kept.append(number)
+            return
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(self.pid, number)
+
+    def is_there(self, pid: int) -> None:
+        self.pid = pid
+        for number in self.kept:
+            self.take(number, None)
+
+    def restore(self) -> None:
+        for number, handler in self.before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _signals_handed_on() -> Iterator[_Receiver]:
+    """In place before the fork: masking them would not do, as any other thread of this process may be sent them."""
+    receiver = _Receiver()
+    try:
+        yield receiver
+    finally:
+        receiver.restore()
