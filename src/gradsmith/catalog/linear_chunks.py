@@ -14,7 +14,7 @@ from gradsmith.catalog.rows import accumulation, watched
 from gradsmith.catalog.softmax_loss import losses_and_gradient, row_losses
 from gradsmith.catalog.softmax_step import Loss
 
-_LOGITS_AT_ONCE = 2**24  # 64 MiB in float32
+_LOGITS_AT_ONCE = 2**26  # bytes
 _FEWEST_ROWS = 256  # below, the three matrix products are slower than the loss is worth
 _ROUNDED_SUMS = 8  # chunks whose products may be summed in 16 bits: more would be less exact than one product
 
@@ -42,18 +42,14 @@ class Problem:
         chunk: int | None,
     ) -> Problem:
         rows = input.reshape(target.numel(), linear_weight.shape[1])
-        size = chunk or chunk_for(len(linear_weight))
+        size = chunk or chunk_for(len(linear_weight), _dtype_of_products(rows))
         return Problem(rows, linear_weight, linear_bias, target.reshape(-1), weight, loss, size)
 
     def for_products(self) -> Problem:
-        """The same in the dtype in which this machine multiplies matrices well.
-
-        A CPU without instructions for 16-bit numbers takes ten to a hundred times as long for their products.
-        """
-        dtype = self.rows.dtype
-        if not self.rows.is_cpu or _private.multiplies(dtype):
+        """The same in the dtype in which this machine multiplies matrices well."""
+        wide = _dtype_of_products(self.rows)
+        if wide == self.rows.dtype:
             return self
-        wide = accumulation(dtype)
         bias = None if self.linear_bias is None else self.linear_bias.to(wide)
         return replace(self, rows=self.rows.to(wide), linear_weight=self.linear_weight.to(wide), linear_bias=bias)
 
@@ -80,10 +76,18 @@ class Problem:
         return dtype if len(self.rows) <= _ROUNDED_SUMS * self.chunk else accumulation(dtype)
 
 
-def chunk_for(classes: int) -> int:
-    """Rows at a time: a power of two with about `_LOGITS_AT_ONCE` logits."""
-    rows = max(_FEWEST_ROWS, _LOGITS_AT_ONCE // max(1, classes))
+def chunk_for(classes: int, dtype: torch.dtype) -> int:
+    """Rows at a time: a power of two whose logits take at most `_LOGITS_AT_ONCE`.
+
+    More rows, where they are of 16 bits: the sum of the weight's gradient is read and written once for each chunk.
+    """
+    rows = max(_FEWEST_ROWS, _LOGITS_AT_ONCE // max(1, classes * dtype.itemsize))
     return 1 << (rows.bit_length() - 1)
+
+
+def _dtype_of_products(rows: Tensor) -> torch.dtype:
+    """A CPU without instructions for 16-bit numbers takes ten to a hundred times as long for their products."""
+    return rows.dtype if not rows.is_cpu or _private.multiplies(rows.dtype) else accumulation(rows.dtype)
 
 
 def losses_of(problem: Problem) -> Tensor:
