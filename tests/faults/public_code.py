@@ -289,3 +289,46 @@ class ClampSteBackIntoRange(Function):
         (x,) = ctx.saved_tensors
         leads_out = ((x > 0.5) & (grad < 0)) | ((x < -0.5) & (grad > 0))
         return torch.where(leads_out, 0.0, grad)
+
+
+class SpikesInSinglePrecision(Function):
+    """Whatever it is given, it answers in float32."""
+
+    @staticmethod
+    def backward(ctx, grad):
+        (potential,) = ctx.saved_tensors
+        return grad * torch.exp(-2 * (potential - 1).abs())
+
+
+@clean("surrogate-gradient", inputs=lambda: ((2 * rand(4, 5).detach()).requires_grad_(),))
+class SavesThePotential(SpikesInSinglePrecision):
+    @staticmethod
+    def forward(ctx, potential):
+        ctx.save_for_backward(potential)
+        return (potential >= 1).float()
+
+
+@fault("double-backward-wrong", inputs=lambda: ((2 * rand(4, 5).detach()).requires_grad_(),), argument="potential")
+class SavesACloneOfThePotential(SpikesInSinglePrecision):
+    """A clone made in forward has no graph: the surrogate's own derivative is lost."""
+
+    @staticmethod
+    def forward(ctx, potential):
+        ctx.save_for_backward(potential.clone())
+        return (potential >= 1).float()
+
+
+@fault("double-backward-wrong", inputs=lambda: (rand(3, 5),), also=("not-repeatable", "unhooked-save"))
+class SquareOnceOnDetached(Function):
+    """A backward that runs only once on a graph does not hide what else is wrong with it."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.x = x.detach().clone()
+        return x * x
+
+    @staticmethod
+    def backward(ctx, grad):
+        x = ctx.x
+        del ctx.x
+        return 2 * grad * x

@@ -70,7 +70,8 @@ def ladder(
         if still >= 3 and level <= COARSE:
             return Estimate(0.0, noise / h, 0.0, 0.0, constant=True)
         if quiet >= 3 and level <= COARSE:  # a slope larger than this would have shown at the first of the three
-            return Estimate(0.0, 8 * noise / (h * RATIO**2), 0.0, 0.0)
+            nothing = Estimate(0.0, 8 * noise / (h * RATIO**2), 0.0, 0.0)
+            return min(best, nothing, key=lambda estimate: estimate.error)
         if still and level > COARSE:
             break  # the step is below what the function resolves: nothing further is to be learned
         new = _extrapolate(row, (right + left) / 2)

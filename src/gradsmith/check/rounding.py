@@ -79,7 +79,7 @@ def outputs(subject: Subject, _: Upstream) -> tuple[Any, ...]:
 
 def gradients(subject: Subject, upstream: Upstream) -> Sequence[Any]:
     """The quantity that a backward computes."""
-    return subject.backward(subject.base, upstream, retain_graph=True)
+    return subject.gradients(upstream)
 
 
 def gradient(position: int) -> Quantity:

@@ -112,7 +112,7 @@ def along_upstream(subject: Subject) -> float:
 
 
 def _weighted_first(subject: Subject, upstream: Upstream) -> float:
-    grads = subject.backward(subject.base, upstream, retain_graph=True)
+    grads = subject.gradients(upstream)
     firsts = [_or_zero(grads[position], subject.inputs[position]) for position in subject.arguments]
     return sum(inner(weight, first) for weight, first in zip(weights_of(subject), firsts, strict=True))
 
@@ -129,7 +129,7 @@ def is_additive(subject: Subject) -> bool:
     """Whether the gradients of a sum of two upstreams are the sum of theirs; a modifier may decide by sign."""
     others = _other_upstream(subject)
     summed = [up + other for up, other in zip(subject.base_upstream, others, strict=True)]
-    parts = (subject.base_grads, *(subject.backward(subject.base, up, retain_graph=True) for up in (others, summed)))
+    parts = (subject.base_grads, *(subject.gradients(up) for up in (others, summed)))
     return all(
         first is None or second is None or total is None
         or torch.allclose(first + second, total, rtol=1e-3, atol=1e-3 * scale(torch.nan_to_num(total)), equal_nan=True)
@@ -175,4 +175,4 @@ def _measured(subject: Subject, number: Callable[[Subject, Upstream], float]) ->
 def _of_zero(subject: Subject) -> float:
     """How large the weighted first derivatives may come out by rounding where they are zero."""
     pairs = zip(subject.arguments, weights_of(subject), strict=True)
-    return sum(rounding(subject, position) * float(weight.abs().sum()) for position, weight in pairs)
+    return sum(rounding(subject, position) * float(torch.linalg.vector_norm(weight)) for position, weight in pairs)

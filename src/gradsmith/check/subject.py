@@ -154,6 +154,10 @@ class Subject:
         run = self.forward(inputs, needs=needs)
         return run, self.backward(run, upstream)
 
+    def gradients(self, upstream: Sequence[torch.Tensor | None], *, seed: int = SEED, as_is: bool = False) -> Tensors:
+        """The gradients at the point for any upstream, by a graph of their own: a backward may run only once."""
+        return self.backward(self.forward(), upstream, seed=seed, as_is=as_is)
+
     # -- upstreams --
 
     def upstream(self, outputs: Sequence[torch.Tensor], which: int = 0) -> tuple[torch.Tensor, ...]:
@@ -196,8 +200,7 @@ class Subject:
         """
         if self.failure is not None or not self.repeats:
             return self.repeats
-        run = self.forward()
-        again = self.backward(run, self.base_upstream, seed=SEED + self.random)
+        again = self.gradients(self.base_upstream, seed=SEED + self.random)
         return same_values(self.base_grads, again, 10 * self.tolerance.exact)
 
     @cached_property
@@ -208,7 +211,7 @@ class Subject:
     @cached_property
     def draws(self) -> bool:
         """Whether `backward` draws random numbers itself: another state of the generators, other gradients."""
-        again = self.backward(self.base, self.base_upstream, retain_graph=True, seed=SEED + 1)
+        again = self.gradients(self.base_upstream, seed=SEED + 1)
         return not same_values(self.base_grads, again, 10 * self.tolerance.exact)
 
     @cached_property

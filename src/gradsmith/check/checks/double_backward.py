@@ -39,6 +39,7 @@ from gradsmith.check.second_order import (
 from gradsmith.check.subject import Subject
 
 CODES = ("double-backward-wrong", "no-double-backward", "leaky-guard")
+CERTAIN = 8  # a deviation counts that is this much larger than the error of the differences
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def _answer_here(subject: Subject, route: str) -> Answer:
         size = max(abs(estimate.value), abs(got), 0.0 if second is None else size_of([second], [direction]))
         allowed = 5 * subject.tolerance.relative * size + usual
         off = abs(estimate.value - got)
-        if estimate.usable and off > max(allowed, 8 * estimate.error):
+        if estimate.usable and off > max(allowed, CERTAIN * estimate.error):
             if not _through_surrogate(subject) and _confirmed(subject, route, position, direction, got, allowed):
                 return Answer(route, "wrong", subject.argument(position), got, estimate.value, detached)
             undecided = True
@@ -130,10 +131,10 @@ def _confirmed(
     subject: Subject, route: str, position: int, direction: torch.Tensor, got: float, allowed: float
 ) -> bool:
     """A second ladder of other steps says the same, also with the rounding in both derivatives measured."""
-    noise = rounding_in_first(subject)
+    noise = rounding_in_first(subject) / CERTAIN  # has a margin of its own
     again = slope_of_first(subject, position, direction, abs(got), stretch=0.61, noise=noise)
     off = abs(again.value - got)
-    if not again.usable or off <= max(allowed, 8 * again.error):
+    if not again.usable or off <= max(allowed, CERTAIN * again.error):
         return False
     return off > rounding_in_second(subject, route, position, direction)
 

@@ -26,7 +26,7 @@ def ignores_scale(case: Wrong) -> Diagnosis | None:
 
 def again(case: Wrong, upstream: list[torch.Tensor]) -> torch.Tensor | None:
     try:
-        grad = case.subject.backward(case.subject.base, upstream, retain_graph=True)[case.judgement.position]
+        grad = case.subject.gradients(upstream)[case.judgement.position]
     except Raised:
         return None
     return None if grad is None else grad.detach()
