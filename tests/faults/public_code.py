@@ -297,25 +297,25 @@ class SpikesInSinglePrecision(Function):
     @staticmethod
     def backward(ctx, grad):
         (potential,) = ctx.saved_tensors
-        return grad * torch.exp(-2 * (potential - 1).abs())
+        return grad * torch.exp(-2 * (2 * potential - 1).abs())
 
 
-@clean("surrogate-gradient", inputs=lambda: ((2 * rand(4, 5).detach()).requires_grad_(),))
+@clean("surrogate-gradient", inputs=lambda: (rand(4, 5, seed=1),))
 class SavesThePotential(SpikesInSinglePrecision):
     @staticmethod
     def forward(ctx, potential):
         ctx.save_for_backward(potential)
-        return (potential >= 1).float()
+        return (2 * potential >= 1).float()
 
 
-@fault("double-backward-wrong", inputs=lambda: ((2 * rand(4, 5).detach()).requires_grad_(),), argument="potential")
+@fault("double-backward-wrong", inputs=lambda: (rand(4, 5, seed=1),), argument="potential")
 class SavesACloneOfThePotential(SpikesInSinglePrecision):
     """A clone made in forward has no graph: the surrogate's own derivative is lost."""
 
     @staticmethod
     def forward(ctx, potential):
         ctx.save_for_backward(potential.clone())
-        return (potential >= 1).float()
+        return (2 * potential >= 1).float()
 
 
 @fault("double-backward-wrong", inputs=lambda: (rand(3, 5),), also=("not-repeatable", "unhooked-save"))
@@ -332,3 +332,45 @@ class SquareOnceOnDetached(Function):
         x = ctx.x
         del ctx.x
         return 2 * grad * x
+
+
+@clean(inputs=lambda: (rand(3, 5),))
+class BackwardInSinglePrecision(Function):
+    """The forward takes float64 as well, the backward does not: it is checked as it was given."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x[::2] * x[::2]
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        row = torch.arange(0, x.shape[0], 2)
+        return torch.zeros_like(x, dtype=torch.float).index_put((row,), 2 * grad * x[row])
+
+
+@fault("gradient-wrong", "gradient-scale", inputs=lambda: (rand(3, 5),), argument="potential")
+class SpikesAndDecays(Function):
+    """That the spikes' upstream is not used is no fault: they are constant. What came of the potential is wrong."""
+
+    @staticmethod
+    def forward(ctx, potential):
+        return (potential > 0).to(potential.dtype), 0.9 * potential.sin()
+
+    @staticmethod
+    def backward(ctx, grad_spikes, grad_decayed):
+        return 0.7 * grad_decayed
+
+
+@fault("gradient-ignores-upstream", inputs=lambda: (rand(3, 5),), argument="potential", says="output 1")
+class DecaysTwice(Function):
+    """Of the outputs that are not constant, one is not asked."""
+
+    @staticmethod
+    def forward(ctx, potential):
+        return (potential > 0).to(potential.dtype), 0.9 * potential, 0.8 * potential
+
+    @staticmethod
+    def backward(ctx, grad_spikes, grad_decayed, grad_again):
+        return 0.8 * grad_again

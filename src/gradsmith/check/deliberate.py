@@ -93,7 +93,7 @@ def surrogate(subject: Subject, judgements: Sequence[Judgement]) -> Finding | No
 def choice(subject: Subject, suspicious: Sequence[Judgement]) -> Finding | None:
     """Several outputs, some of them constant almost everywhere (a code, a one-hot): a surrogate through those,
     where what comes through the others is right."""
-    flat = [_is_flat(subject, place) for place in differentiable_places(subject)]
+    flat = [is_flat(subject, place) for place in differentiable_places(subject)]
     if all(flat) or not any(flat):
         return None
     rest = subject.at(subject.inputs, subject.label)
@@ -142,7 +142,7 @@ def _calls_itself_a_surrogate(function_class: type | None) -> bool:
     )
 
 
-def _is_flat(subject: Subject, place: int) -> bool:
+def is_flat(subject: Subject, place: int) -> bool:
     """Whether small steps in all arguments at once leave an output as it is."""
     needs = tuple(False for _ in subject.inputs)
     for step in (1e-4, -1e-4, 2e-5):

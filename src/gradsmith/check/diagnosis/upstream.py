@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from gradsmith.check.deliberate import is_flat
 from gradsmith.check.diagnosis.patterns import Diagnosis, Wrong, same
 from gradsmith.check.isolation import Raised
+from gradsmith.check.oracle import differentiable_places
 
 
 def ignores_scale(case: Wrong) -> Diagnosis | None:
@@ -41,7 +43,9 @@ def partial_upstream(case: Wrong) -> Diagnosis | None:
         moved = again(case, changed)
         return moved is not None and same(moved, case.judgement.got)
 
-    for place, up in enumerate(upstream):
+    for place, (output, up) in enumerate(zip(differentiable_places(case.subject), upstream, strict=True)):
+        if is_flat(case.subject, output):
+            continue  # the truth does not depend on it, either
         of = "the upstream gradient" if len(upstream) == 1 else f"the upstream gradient of output {place}"
         variations: list[tuple[str, torch.Tensor]] = [(f"does not use {of}", -up)] if len(upstream) > 1 else []
         if up.numel() > 1:
