@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from registry import clean, fault, rand
+from registry import clean, fault, positive, rand
 from torch.autograd import Function
 
 
@@ -209,6 +209,30 @@ class ClampSte(Function):
     @staticmethod
     def forward(ctx, x):
         return x.clamp(-0.5, 0.5)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.clone()
+
+
+@clean(inputs=lambda: (positive(4, 5), torch.tensor(0.3), torch.tensor(9.0)))
+class TensorClampSte(Function):
+    """Nothing is clamped as given, and it says what it does where something is."""
+
+    @staticmethod
+    def forward(ctx, x, low, high):
+        return torch.where(x > high, high, torch.where(x < low, low, x))
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad.clone(), None, None
+
+
+@fault("gradient-wrong", "gradient-scale", inputs=lambda: (positive(4, 5),), argument="x")
+class ClampWithoutItsMaskElsewhere(Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clamp(0.3, 9.0)
 
     @staticmethod
     def backward(ctx, grad):

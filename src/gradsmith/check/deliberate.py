@@ -115,7 +115,7 @@ def choice(subject: Subject, suspicious: Sequence[Judgement]) -> Finding | None:
 def saturated(subject: Subject, suspicious: Sequence[Judgement]) -> Finding | None:
     """A clamp that passes a gradient on where it clamps. A forgotten mask looks the same, so the author's own
     words decide."""
-    if not _calls_itself_a_surrogate(subject.case.function_class):
+    if not calls_itself_a_surrogate(subject.case.function_class):
         return None
     for judgement in suspicious:
         wrong, expected = judgement.wrong, judgement.expected
@@ -135,7 +135,7 @@ def saturated(subject: Subject, suspicious: Sequence[Judgement]) -> Finding | No
 _WORDS = re.compile(r"(?i:straight[-_ ]?through|surrogate)|(?<![A-Z])(STE|Ste)(?![a-z])|(?<![a-z])ste(?![a-z])")
 
 
-def _calls_itself_a_surrogate(function_class: type | None) -> bool:
+def calls_itself_a_surrogate(function_class: type | None) -> bool:
     """Whether the class says in its name or documentation that its gradient is a surrogate."""
     return function_class is not None and bool(
         _WORDS.search(function_class.__name__) or _WORDS.search(function_class.__doc__ or "")

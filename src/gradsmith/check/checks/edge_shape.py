@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from gradsmith.check.checks.returned import wrong_shape
-from gradsmith.check.deliberate import depends, sort_out
+from gradsmith.check.deliberate import depends, saturated, sort_out
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.isolation import Raised
@@ -82,7 +82,8 @@ def _faults(varied: Subject, right: set[int]) -> Iterator[Broken]:
         yield Broken(varied.label, name, what, varied)
         return
     for position in right & set(varied.arguments):
-        if judge(varied, position).verdict == "wrong":
+        judgement = judge(varied, position)
+        if judgement.verdict == "wrong" and saturated(varied, [judgement]) is None:
             name = varied.argument(position)
             yield Broken(varied.label, name, f"the gradient for `{name}` is wrong", varied)
 

@@ -16,7 +16,7 @@ import torch
 
 from gradsmith.check.checks.gradient import evidence
 from gradsmith.check.compare import scale
-from gradsmith.check.deliberate import sort_out
+from gradsmith.check.deliberate import calls_itself_a_surrogate, saturated, sort_out
 from gradsmith.check.diagnose import diagnose
 from gradsmith.check.difference import Estimate
 from gradsmith.check.finding import Finding
@@ -110,6 +110,8 @@ def _outside_slopes(varied: Subject, position: int, place: int, grad: torch.Tens
     margin = 0.02 * width + 3 * fine.error * (high - low < 1e-3 * width)
     if low - margin <= got <= high + margin:
         return None
+    if low == high == 0 and math.isfinite(got) and calls_itself_a_surrogate(varied.case.function_class):
+        return None
     name, index = varied.argument(position), [int(i) for i in torch.unravel_index(torch.tensor(place), value.shape)]
     expected = (
         f"between {low / size:.6g} and {high / size:.6g}" if high - low > 1e-3 * width else f"{fine.value / size:.6g}"
@@ -154,6 +156,8 @@ def _at_other_sizes(subject: Subject, position: int) -> Finding | None:
         judgement = judge(varied, position)
         if judgement.verdict != "wrong" or judgement.label != varied.label or judgement.oracle != "replay":
             continue  # far out, differences that contradict the replay are themselves astray
+        if saturated(varied, [judgement]) is not None:
+            continue  # a clamp that passes the gradient on as its author says, though nothing was clamped as given
         if iterative and bool(torch.isfinite(judgement.got).all()):
             continue  # out there it may not have converged, and backward rests on that it has
         others = [judge(varied, other) for other in varied.arguments]
