@@ -215,7 +215,7 @@ class ClampSte(Function):
         return grad.clone()
 
 
-@clean(inputs=lambda: (positive(4, 5), torch.tensor(0.3), torch.tensor(9.0)))
+@clean(inputs=lambda: (positive(4, 5, 1), torch.tensor(0.3), torch.tensor(2.01)))
 class TensorClampSte(Function):
     """Nothing is clamped as given, and it says what it does where something is."""
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from gradsmith.check.checks.returned import wrong_shape
-from gradsmith.check.deliberate import depends, saturated, sort_out
+from gradsmith.check.deliberate import calls_itself_a_surrogate, depends, sort_out
 from gradsmith.check.finding import Finding
 from gradsmith.check.findings import finding
 from gradsmith.check.isolation import Raised
@@ -40,7 +40,9 @@ def check(subject: Subject) -> Iterator[Finding]:
     refused = 0
     meant, mistakes = sort_out(subject)
     mistaken = {subject.argument(judgement.position) for judgement in mistakes}
-    judged = () if meant is not None else subject.arguments  # a surrogate agrees with the slope by accident
+    # A surrogate agrees with the slope by accident: a clamp where it did not clamp.
+    surrogate = meant is not None or calls_itself_a_surrogate(subject.case.function_class)
+    judged = () if surrogate else subject.arguments
     right = {position for position in judged if judge(subject, position).verdict == "right"}
     start = reduced(subject)
     for variation, inputs in (*resized(start), *reranked(start)):
@@ -82,8 +84,7 @@ def _faults(varied: Subject, right: set[int]) -> Iterator[Broken]:
         yield Broken(varied.label, name, what, varied)
         return
     for position in right & set(varied.arguments):
-        judgement = judge(varied, position)
-        if judgement.verdict == "wrong" and saturated(varied, [judgement]) is None:
+        if judge(varied, position).verdict == "wrong":
             name = varied.argument(position)
             yield Broken(varied.label, name, f"the gradient for `{name}` is wrong", varied)
 
