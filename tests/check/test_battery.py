@@ -271,3 +271,26 @@ def test_an_op_whose_forward_writes_to_its_argument_is_told_so_in_the_words_of_o
     assert (finding.code, finding.argument) == ("input-mutated", "x")
     assert "op" in finding.advice
     assert "mark_dirty" not in finding.advice
+
+
+class LengthOnly(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, length):
+        if ctx.needs_input_grad[0]:
+            raise RuntimeError("no gradient in x")
+        ctx.save_for_backward(x, length)
+        return x / length
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, length = ctx.saved_tensors
+        return None, -(grad * x).sum() / length**2
+
+
+def test_a_forward_that_refuses_gradients_nobody_asked_for_is_not_blamed():
+    report = check(LengthOnly, (torch.randn(3), torch.tensor(2.0)))
+    assert report.ok
+    assert not report.findings
+    assert "no gradient in x" in report.skipped[0].reason
+    assert check(LengthOnly, (torch.randn(3), torch.tensor(2.0, requires_grad=True))).ok
+    assert check(LengthOnly, (torch.randn(3).requires_grad_(), torch.tensor(2.0))).codes == ("crash",)

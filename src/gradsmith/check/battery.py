@@ -133,7 +133,10 @@ def examine(
             return
         yield Question(BACKWARD, watch.allow(ends, budget))
         subject, answer = _backward_once(subject, watch)
-        yield Question(BACKWARD, 0.0, answer)
+        refusal = _refusal(subject)
+        yield Question(BACKWARD, 0.0, answer if refusal is None else refusal)
+        if refusal is not None:
+            return
         for name, entry in chosen.items():
             yield Question(name, watch.allow(ends, entry.seconds))
             spent = time.monotonic() >= ends
@@ -179,6 +182,15 @@ def _backward_once(subject: Subject, watch: Watch) -> tuple[Subject, Report]:
     except (Spent, Stopped) as spent:
         return subject, _skipped(subject, BACKWARD, str(spent))
     return subject, Report()
+
+
+def _refusal(subject: Subject) -> Report | None:
+    """What is said where no gradient was asked for and the forward, which ran, raises when one is."""
+    asked = any(isinstance(value, torch.Tensor) and value.requires_grad for value in subject.case.inputs)
+    failure = None if asked else subject.failure
+    if failure is None or failure.stage != "forward" or isinstance(failure.error, Overdue):
+        return None
+    return _skipped(subject, "every check", f"no gradient was asked for; asked for all, the {failure}")
 
 
 def _ask(
