@@ -1,7 +1,13 @@
 """The library is built once for each version of what goes into it."""
 
+import os
+import platform
+import subprocess
+import sysconfig
+
 import pytest
 import torch
+from torch.utils import cpp_extension
 
 from gradsmith.native import build
 
@@ -37,6 +43,19 @@ def test_other_flags_sources_torch_or_compiler_have_another_library(monkeypatch,
 
 def test_no_flag_changes_the_meaning_of_nan_and_infinity():
     assert not {"-ffast-math", "-Ofast", "-ffinite-math-only", "-march=native"} & set(build.flags())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(build.missing_tool() is not None, reason="nothing to compile with")
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="vector instructions of another kind")
+@pytest.mark.parametrize("capability", ["DEFAULT", "AVX2", "AVX512"])
+def test_the_sources_fit_torchs_headers_on_every_kind_of_processor(monkeypatch, capability):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    headers = [*cpp_extension.include_paths(), sysconfig.get_path("include")]
+    options = ["-std=c++20", "-fsyntax-only", *build.flags(), *(f"-I{folder}" for folder in headers)]
+    compiler = os.environ.get("CXX", "c++")
+    result = subprocess.run([compiler, *options, str(build.SOURCES / "gated.cpp")], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
 
 
 def test_a_missing_tool_is_named(monkeypatch):
