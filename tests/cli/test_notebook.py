@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import textwrap
 
 import pytest
@@ -36,6 +38,13 @@ def test_a_function_of_a_cell_is_checked_and_its_fault_named_by_cell_and_line(gr
     assert "error[gradient-sign] in Wrong" in result.stdout
     assert "a.ipynb[2]:" in result.stdout
     assert "def backward" in result.stdout
+
+
+def test_a_page_shows_the_lines_of_a_cell_though_the_notebook_ran_in_another_process(notebook, directory):
+    notebook("a.ipynb", program("Wrong"), CALL.format("Wrong"))
+    command = [sys.executable, "-c", "from gradsmith.cli import main; main()", "check", "a.ipynb", "--html", "out.html"]
+    subprocess.run(command, cwd=directory, capture_output=True)
+    assert "return -2 * grad * x" in (directory / "out.html").read_text()
 
 
 def test_a_right_one_exits_0(gradsmith, notebook):

@@ -10,7 +10,7 @@ import json
 import linecache
 import re
 import types
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +21,32 @@ _CELL_MAGIC = re.compile(r"\s*%%(\w+).*\n?")
 _OF_PYTHON = {"capture", "prun", "time", "timeit"}  # cell magics after which Python follows
 
 
-def cells(path: Path) -> Iterator[types.CodeType]:
-    """The code of each cell, compiled when it is its turn: one that does not parse lets those before it run.
+@dataclass(frozen=True)
+class Cell:
+    file: str
+    text: str
+
+    def compiled(self) -> types.CodeType:
+        return compile(self.text, self.file, "exec")
+
+
+def cells(path: Path) -> list[Cell]:
+    """The cells with code; their text is where tracebacks, `inspect` and the reports look for that of a file.
 
     Raises:
         Problem: the file is no notebook, or one in another language.
     """
-    return (_compiled(source, f"{path}[{number}]") for number, source in enumerate(_sources(path), 1))
-
-
-def _compiled(source: str, file: str) -> types.CodeType:
-    text = _plain(source, file)
-    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-    return compile(text, file, "exec")
+    found = [Cell(f"{path}[{number}]", source) for number, source in enumerate(_sources(path), 1)]
+    for cell in found:
+        linecache.cache[cell.file] = (len(cell.text), None, cell.text.splitlines(keepends=True), cell.file)
+    return found
 
 
 def _sources(path: Path) -> list[str]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         language = document["metadata"].get("kernelspec", {}).get("language", "python")
-        found = ["".join(cell["source"]) for cell in document["cells"] if cell["cell_type"] == "code"]
+        found = [_plain("".join(cell["source"])) for cell in document["cells"] if cell["cell_type"] == "code"]
     except (OSError, ValueError) as error:
         raise Problem(f"{path} cannot be read: {describe(error)}") from error
     except (KeyError, TypeError, AttributeError) as error:
@@ -50,13 +56,13 @@ def _sources(path: Path) -> list[str]:
     return found
 
 
-def _plain(source: str, file: str) -> str:
+def _plain(source: str) -> str:
     """The Python in a cell, its lines where they were."""
     magic = _CELL_MAGIC.match(source)
     if magic is not None:
         source = "\n" + source[magic.end() :] if magic[1] in _OF_PYTHON else ""
     try:
-        compile(source, file, "exec")
+        compile(source, "cell", "exec")
     except SyntaxError:  # not before: a line of Python may start with a percent sign, too
         return _MAGIC.sub(r"\1pass", source)
     return source

@@ -51,10 +51,21 @@ def script(path: Path) -> Program:
 
 
 def notebook(path: Path) -> Program:
-    """The program that a notebook is, its cells run in order."""
+    """The program that a notebook is, its cells run in order.
+
+    It is read at once, by the process that also writes the reports. Each cell is compiled when it is its turn: one that
+    does not parse lets those before it run.
+    """
+    try:
+        found, problem = cells(path), None
+    except Problem as unreadable:
+        found, problem = [], unreadable
 
     def load() -> Loaded:
-        return cells(path), {"__package__": None, "__spec__": None, "__loader__": None, **namespace()}
+        if problem is not None:
+            raise problem
+        attributes = {"__package__": None, "__spec__": None, "__loader__": None, **namespace()}
+        return (cell.compiled() for cell in found), attributes
 
     return Program(str(path), str(path.absolute().parent), load)
 
