@@ -131,6 +131,7 @@ def locate(written: Any) -> Location | None:
     try:
         if code is not None:
             file, line = code.co_filename, code.co_firstlineno
+            linecache.checkcache(file)
             while line < code.co_firstlineno + 50 and linecache.getline(file, line).lstrip().startswith("@"):
                 line += 1
         elif (above := _above_its_methods(written)) is not None:
@@ -150,6 +151,7 @@ def _above_its_methods(written: Any) -> tuple[str, int] | None:
         if isinstance(method, types.FunctionType) and method.__qualname__.startswith(f"{written.__qualname__}."):
             head = re.compile(rf"\s*class\s+{written.__name__}\b")
             file = method.__code__.co_filename
+            linecache.checkcache(file)
             for line in range(method.__code__.co_firstlineno, 0, -1):
                 if head.match(linecache.getline(file, line)):
                     return file, line
