@@ -115,7 +115,7 @@ def opcheck(planted: Planted) -> Answer:
 
 def _as_op(planted: Planted, kinds: list[str], outputs: tuple[torch.Tensor, ...]) -> Any:
     library = torch.library.Library("planted", "FRAGMENT")
-    name = planted.name.replace(".", "_")
+    name = f"{planted.name.replace('.', '_')}_{len(KEPT)}"  # another one than when it warmed up
     returns = ", ".join("Tensor" for _ in outputs)
     arguments = ", ".join(f"{kind} a{place}" for place, kind in enumerate(kinds))
     library.define(f"{name}({arguments}) -> " + (returns if len(outputs) == 1 else f"({returns})"))
