@@ -30,6 +30,7 @@ def double(*shape):
 )
 def test_normalize_has_the_value_and_derivatives_of_torch_along_any_dimension(shape, axis, p, strided, seed):
     x = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    x = x + 0.1 * x.sign()  # for p = -inf the norm is the smallest element, whose third power the derivatives divide by
     x = x.mT.contiguous().mT if strided and len(shape) > 1 else x
     dim = axis % len(shape) - len(shape) * (seed % 2)
     assert_agrees(
