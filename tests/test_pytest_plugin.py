@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import torch
+from devices import no_device
 from squares import program
 
 pytest_plugins = ["pytester"]
@@ -104,7 +104,7 @@ def test_what_could_not_be_recorded_is_said(project, workers):
     result.stdout.fnmatch_lines(["gradsmith: layers.Right: it was called with subclasses of Tensor alone*"])
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device here")
+@no_device
 def test_one_that_needs_a_device_which_is_not_here_is_skipped(project):
     project.makepyfile(
         test_layers="""

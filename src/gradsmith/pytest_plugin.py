@@ -168,10 +168,11 @@ def _headline(outcome: Any) -> str:
 
 
 def _merged(items: list[Item]) -> list[Item]:
-    """One item a Function: several xdist workers may have met the same, and a failing one counts."""
+    """One item a Function: several xdist workers may have met the same, and the one that tells most counts."""
+    tells = ("skipped", "passed", "failed").index
     found: dict[tuple[str, str, int], Item] = {}
     for item in items:
         key = item.function, item.file, item.line
-        if key not in found or item.verdict == "failed":
+        if key not in found or tells(item.verdict) > tells(found[key].verdict):
             found[key] = item
     return list(found.values())

@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from devices import no_device
 from torch.autograd import Function
 
 import gradsmith as gs
@@ -159,7 +160,7 @@ def test_a_call_that_raises_is_a_crash():
     assert "no use" in found.message
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device here")
+@no_device
 def test_a_forward_that_needs_a_device_which_is_not_here_is_not_looked_at_and_not_blamed():
     class OnDevice(Function):
         @staticmethod
@@ -181,7 +182,7 @@ def test_a_forward_that_needs_a_device_which_is_not_here_is_not_looked_at_and_no
     )
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device here")
+@no_device
 def test_a_backward_that_goes_to_a_device_though_its_forward_ran_on_the_cpu_is_a_crash():
     class Moves(Function):
         @staticmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import types
 
 import pytest
 
@@ -64,3 +65,8 @@ class Derived(dict):
 def test_what_has_no_source_has_no_place():
     assert locate(None) is None
     assert locate(len) is None
+
+
+def test_an_object_that_holds_a_function_is_no_class_to_be_found():
+    held = types.SimpleNamespace(hook=load)
+    assert locate(held) is None

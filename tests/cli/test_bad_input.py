@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from devices import no_device
 
 CALL_WRONG = "Wrong.apply(torch.full((3,), 0.7, requires_grad=True))"
 
@@ -89,9 +90,6 @@ def test_a_script_that_wants_arguments_and_gets_none(gradsmith, write):
     result = gradsmith("check", "a.py")
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1] == "gradsmith: a.py exited with status 2"
-
-
-no_device = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device here")
 
 
 @no_device

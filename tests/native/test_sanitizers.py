@@ -17,7 +17,7 @@ RUNTIMES = (
     "libstdc++.so.6",
 )  # the last for exceptions, which the first catches on its way
 
-# A row of 1000 elements said to have 4000, and targets that do not lie where integers may.
+# A row of 1024 elements said to have 4096, and targets that do not lie where integers may.
 TOO_LONG = "logsumexp(torch.from_numpy(np.lib.stride_tricks.as_strided(np.ones(1024, np.float32), (1, 4096))))"
 ASKEW = (
     "cross_entropy(torch.zeros(2, 5), torch.from_numpy(np.frombuffer(bytearray(17), np.int64, 2, offset=1)), None, "

@@ -186,8 +186,7 @@ def _backward_once(subject: Subject, watch: Watch) -> tuple[Subject, Report]:
 
 def _refusal(subject: Subject) -> Report | None:
     """What is said where no gradient was asked for and the forward, which ran, raises when one is."""
-    asked = any(isinstance(value, torch.Tensor) and value.requires_grad for value in subject.case.inputs)
-    failure = None if asked else subject.failure
+    failure = None if any(subject.case.asked_for) else subject.failure
     if failure is None or failure.stage != "forward" or isinstance(failure.error, Overdue):
         return None
     return _skipped(subject, "every check", f"no gradient was asked for; asked for all, the {failure}")

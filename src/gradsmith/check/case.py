@@ -64,8 +64,12 @@ class Case:
     def needs_grad(self) -> tuple[bool, ...]:
         """For each input, whether its gradient is asked for; all that can have one, if the caller asked for
         none."""
-        asked = tuple(is_float(value) and value.requires_grad for value in self.inputs)
-        return asked if any(asked) else tuple(is_float(value) for value in self.inputs)
+        return self.asked_for if any(self.asked_for) else tuple(is_float(value) for value in self.inputs)
+
+    @property
+    def asked_for(self) -> tuple[bool, ...]:
+        """For each input, whether the caller asked for its gradient."""
+        return tuple(is_float(value) and value.requires_grad for value in self.inputs)
 
     def location(self, what: str = "backward", argument: str | None = None) -> Location | None:
         """Where the author wrote `what` ("forward", "backward", "jvp", ...): the formula of `argument` for
@@ -146,7 +150,9 @@ def locate(written: Any) -> Location | None:
 
 def _above_its_methods(written: Any) -> tuple[str, int] | None:
     """Where a class begins; `inspect` looks for that in its module's file, which a notebook's cell has not."""
-    methods = [inspect.unwrap(getattr(value, "__func__", value)) for value in getattr(written, "__dict__", {}).values()]
+    if not isinstance(written, type):
+        return None
+    methods = [inspect.unwrap(getattr(value, "__func__", value)) for value in vars(written).values()]
     for method in methods:
         if isinstance(method, types.FunctionType) and method.__qualname__.startswith(f"{written.__qualname__}."):
             head = re.compile(rf"\s*class\s+{written.__name__}\b")

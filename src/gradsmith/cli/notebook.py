@@ -12,12 +12,12 @@ import re
 import types
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gradsmith.cli.problem import Problem, describe
 
 _MAGIC = re.compile(r"^(\s*)(?:[%!]\s*[A-Za-z_.].*|\?{1,2}\w.*|\w[\w.]*\?{1,2})$", re.MULTILINE)
 _CELL_MAGIC = re.compile(r"\s*%%(\w+).*\n?")
+DEFINED: dict[str, object] = {"display": print}  # what Jupyter defines in a notebook beside Python's builtins
 _OF_PYTHON = {"capture", "prun", "time", "timeit"}  # cell magics after which Python follows
 
 
@@ -66,8 +66,3 @@ def _plain(source: str) -> str:
     except SyntaxError:  # not before: a line of Python may start with a percent sign, too
         return _MAGIC.sub(r"\1pass", source)
     return source
-
-
-def namespace() -> dict[str, Any]:
-    """What Jupyter defines in a notebook beside Python's builtins."""
-    return {"display": print}

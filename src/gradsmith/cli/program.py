@@ -21,7 +21,7 @@ from typing import NoReturn
 import torch
 
 from gradsmith.check.case import declaration
-from gradsmith.cli.notebook import cells, namespace
+from gradsmith.cli.notebook import DEFINED, cells
 from gradsmith.cli.problem import Interrupted, Problem, describe
 
 Loaded = tuple[Iterable[types.CodeType], dict[str, object]]  # what to execute, and the attributes of `__main__`
@@ -64,7 +64,7 @@ def notebook(path: Path) -> Program:
     def load() -> Loaded:
         if problem is not None:
             raise problem
-        attributes = {"__package__": None, "__spec__": None, "__loader__": None, **namespace()}
+        attributes = {"__package__": None, "__spec__": None, "__loader__": None, **DEFINED}
         return (cell.compiled() for cell in found), attributes
 
     return Program(str(path), str(path.absolute().parent), load)

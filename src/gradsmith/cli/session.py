@@ -122,8 +122,8 @@ class Session:
                 self.outcomes.append(_unchecked(function.rpartition(".")[2], cause))
             called = {case.function_class for case in recording.cases} | {*recording.passed_by}
             called |= {getattr(declaration(function), "author_class", None) for function in called}
+            why = "the program defines it and never calls it, or only in a transform or a compiled region"
             for function in never_called(vars(sys.modules["__main__"]), called):
-                why = "the program defines it and never calls it, or only in a transform or a compiled region"
                 self.outcomes.append(_unchecked(function, why))
 
     def _run(self, program: Program) -> None:
