@@ -152,6 +152,36 @@ def test_an_identity_forward_survives_a_following_in_place_operation():
     torch.testing.assert_close(x.grad, -(x > 0).double())
 
 
+def test_a_view_of_what_the_forward_made_may_be_written_to():
+    flat = gs.op(lambda x: (x * 2).flatten(), x=lambda grad, x_shape: 2 * grad.view(x_shape))
+    x = leaf(2, 3)
+    torch.nn.functional.relu_(flat(x)).sum().backward()
+    torch.testing.assert_close(x.grad, 2 * (x > 0).double())
+    halves = gs.op(
+        lambda x: tuple((x * 2).chunk(2)), outputs=("a", "b"), x=lambda grad_a, grad_b: 2 * torch.cat((grad_a, grad_b))
+    )
+    a, b = halves(x)
+    (a.mul_(3).sum() + b.sum()).backward()
+    torch.testing.assert_close(x.grad[0] - 2 * (x[0] > 0), torch.full((3,), 6.0, dtype=torch.double))
+
+
+def test_writing_to_a_view_of_what_was_saved_is_still_an_error():
+    def exp(x):
+        grown = x.exp()
+        return gs.keep(grown.view(-1), grown=grown)
+
+    op = gs.op(exp, x=lambda grad, grown: grad.view_as(grown) * grown)
+    out = op(leaf(2, 3)).mul_(3)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        out.sum().backward()
+
+
+def test_a_view_of_an_argument_stays_one():
+    flat = gs.op(lambda x: x.view(-1), x=lambda grad, x_shape: grad.view(x_shape))
+    with pytest.raises(RuntimeError, match="is a view and is being modified inplace"):
+        flat(leaf(2, 3) * 1).mul_(2)
+
+
 def test_a_table_is_printed_with_what_it_saves():
     op = gs.op(scale, input=lambda grad, factor: grad * factor, factor=None)
     assert repr(op).splitlines()[0] == "op scale(input, factor)"

@@ -72,3 +72,9 @@ def version(tensor: torch.Tensor) -> int:
 def is_view(tensor: torch.Tensor) -> bool:
     """Whether the tensor is a view of another. Missing: it is taken for none."""
     return getattr(tensor, "_base", None) is not None
+
+
+def base_of(tensor: torch.Tensor) -> torch.Tensor:
+    """What a view is a view of, and of another tensor itself. Missing: every tensor is taken for no view."""
+    base: torch.Tensor | None = getattr(tensor, "_base", None)
+    return tensor if base is None else base

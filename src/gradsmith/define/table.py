@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from gradsmith.define import tree
+from gradsmith.define._private import base_of, forward_ad_active, functorch_active, is_view
 from gradsmith.define.errors import CallError, FormulaError, GradsmithError
 from gradsmith.define.formula import Formula, Vocabulary
 from gradsmith.define.keep import Constant, Kept
@@ -242,14 +244,19 @@ class TablePrimitive(Primitive):
 
 
 def _fresh(out: Any, args: Values) -> Any:
-    """A copy of an output that is one of the arguments itself.
+    """An output as a tensor of its own, so that a following in-place operation does not fail on it.
 
-    An identity forward (gradient reversal, clipping) would otherwise return a view of its input, on which a following
-    in-place operation fails.
+    An identity forward (gradient reversal, clipping) returns one of its arguments, and that is copied. A view of what
+    the forward made is detached: the same memory and count of writes, and no longer a view. A view of an argument
+    stays one, since to write to it is to write to the argument.
     """
     for arg in args:
         if out is arg and isinstance(out, Tensor):
             return out.clone()
+    if isinstance(out, Tensor) and is_view(out) and not (functorch_active() or forward_ad_active() or is_compiling()):
+        bases = [base_of(arg) for arg in args if isinstance(arg, Tensor)]
+        if not any(base_of(out) is base for base in bases):
+            return out.detach()
     return out
 
 
