@@ -43,10 +43,6 @@ def gated(activation):
     return lambda gate, up: activation(gate) * up
 
 
-def feed_forward(gate, up, weight):
-    return functional.linear(functional.silu(gate) * up, weight)
-
-
 def vocabulary_loss(input, weight, targets):
     return functional.cross_entropy(functional.linear(input, weight), targets)
 
@@ -109,7 +105,6 @@ CASES = {
     "silu": Case(functional.silu, lambda: (x(),)),
     "geglu": Case(gated(functional.gelu), lambda: (x(), x())),
     "swiglu": Case(gated(functional.silu), lambda: (x(), x())),
-    "swiglu_linear": Case(feed_forward, lambda: (x(64, WIDTH), x(64, WIDTH), x(256, WIDTH) / 32)),
 }
 
 

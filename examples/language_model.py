@@ -4,10 +4,10 @@
     python examples/language_model.py --steps 2000     # goes on from where the last run ended
 
 Two models start from the same weights and read the same batches: one as it is written below, with torch.nn alone, and
-one that `gs.nn.swap` changed over to gradsmith's layers, attention and gated feed-forward. They take turns, so that
-whatever else the machine does slows both alike. Printed are the loss on text that they have not seen, steps
-per second, and the memory that training takes in a process of its own. Where matplotlib is installed, the loss curves
-are plotted.
+one that `gs.nn.swap` changed over to gradsmith's layers, attention and gated feed-forward, and that computes norms and
+activations again in the backward. They take turns, so that whatever else the machine does slows both alike. Printed
+are the loss on text that they have not seen, steps per second, and the memory that training takes in a process of its
+own. Where matplotlib is installed, the loss curves are plotted.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -120,16 +121,16 @@ def rotate(x, rotation):
 
 class LeanAttention(Attention):
     def mixed(self, heads, rotation):
-        q, k = (gs.catalog.rotary_embedding(x, *rotation) for x in heads[:2])
-        v = heads[2].contiguous()  # a view would keep q and k as they were before, too
+        q, k, v = heads
+        q, k = gs.rotary_embedding(q, *rotation), gs.rotary_embedding(k, *rotation)
+        v = v.contiguous()  # a view would keep q and k as they were before, too
         del heads
         return gs.attention(q, k, v, is_causal=True)
 
 
 class LeanSwiGLU(SwiGLU):
     def forward(self, x):
-        """The product of gate and up is computed again in the backward and not saved."""
-        return self.drop(gs.catalog.swiglu_linear(self.gate(x), self.up(x), self.down.weight))
+        return self.drop(self.down(gs.swiglu(self.gate(x), self.up(x))))
 
 
 class Run:
@@ -141,8 +142,10 @@ class Run:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=RATE, weight_decay=0.1)
         self.random = torch.get_rng_state()
         self.losses, self.seconds = [], []
+        self.saves = nullcontext
         if kind == "gradsmith":
             gs.nn.swap(self.model, also={Attention: LeanAttention, SwiGLU: LeanSwiGLU})
+            self.saves = gs.recompute_saves  # norms and activations are computed again, not kept for the next layer
 
     def step(self, batch):
         """One step of training. A generator state of its own keeps dropout the same whatever the other run does."""
@@ -150,7 +153,8 @@ class Run:
         start = time.perf_counter()
         self.optimizer.param_groups[0]["lr"] = RATE * min(1, (len(self.losses) + 1) / WARM_UP)
         self.optimizer.zero_grad()
-        loss = self.model(batch)
+        with self.saves():
+            loss = self.model(batch)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
@@ -312,7 +316,7 @@ def plot(runs, path):
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in {"steps": 40, "width": 256, "depth": 4, "context": 256, "batch": 8}.items():
+    for name, default in {"steps": 40, "width": 256, "depth": 4, "context": 256, "batch": 16}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

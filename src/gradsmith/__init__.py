@@ -32,6 +32,7 @@ from gradsmith.catalog import smooth_l1_loss as smooth_l1_loss
 from gradsmith.catalog import softmax as softmax
 from gradsmith.catalog import swiglu as swiglu
 from gradsmith.catalog.compress import compress_saves as compress_saves
+from gradsmith.catalog.recompute import recompute_saves as recompute_saves
 from gradsmith.check import Finding as Finding
 from gradsmith.check import Report as Report
 from gradsmith.check import check as check

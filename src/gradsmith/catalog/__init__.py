@@ -28,5 +28,4 @@ from gradsmith.catalog.similarity import normalize as normalize
 from gradsmith.catalog.softmax import log_softmax as log_softmax
 from gradsmith.catalog.softmax import logsumexp as logsumexp
 from gradsmith.catalog.softmax import softmax as softmax
-from gradsmith.catalog.swiglu_linear import swiglu_linear as swiglu_linear
 from gradsmith.catalog.table import CATALOG as CATALOG

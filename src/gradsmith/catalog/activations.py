@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gradsmith.catalog.recompute import recomputable
 from gradsmith.catalog.rows import accumulation, as_rows, pieces, watched
 from gradsmith.define.op import op
 from gradsmith.native import kernels
@@ -33,7 +34,7 @@ def silu(input: Tensor) -> Tensor:
     >>> silu(torch.tensor([0.0, 1.0]))
     tensor([0.0000, 0.7311])
     """
-    return functional.silu(input)
+    return recomputable(functional.silu(input), functional.silu, input)
 
 
 @op(input=lambda grad, input, approximate: _slope(_kind(approximate), grad, input))
@@ -54,7 +55,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     >>> gelu(torch.tensor([0.0, 1.0]))
     tensor([0.0000, 0.8413])
     """
-    return functional.gelu(input, approximate=approximate)
+    return recomputable(functional.gelu(input, approximate=approximate), _activate, _kind(approximate), input)
 
 
 @op
@@ -76,7 +77,7 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     tensor([1.4621])
     """
     check_gated("swiglu", gate, up)
-    return gated(SILU, gate, up)
+    return recomputable(gated(SILU, gate, up), gated, SILU, gate, up)
 
 
 @swiglu.vjp("gate", "up")
@@ -104,7 +105,8 @@ def geglu(gate: Tensor, up: Tensor, approximate: str = "none") -> Tensor:
     tensor([1.6827])
     """
     check_gated("geglu", gate, up)
-    return gated(_kind(approximate), gate, up)
+    kind = _kind(approximate)
+    return recomputable(gated(kind, gate, up), gated, kind, gate, up)
 
 
 @geglu.vjp("gate", "up")

@@ -18,6 +18,7 @@ from gradsmith.catalog.norm_rows import (
     size_of,
     with_residual,
 )
+from gradsmith.catalog.recompute import recomputable
 from gradsmith.catalog.rows import accumulation, as_rows, parameter, pieces, watched
 from gradsmith.define.keep import keep
 from gradsmith.define.op import op
@@ -61,7 +62,7 @@ def layer_norm(
     shape = list(normalized_shape)
     check_shape("layer_norm", input, shape)
     out, _, mean, rstd = _normalised(input, None, shape, weight, bias, eps)
-    return keep(out, mean=mean, rstd=rstd)  # type: ignore[return-value]  # an op unpacks it
+    return keep(recomputable(out, _again, input, shape, weight, bias, eps), mean=mean, rstd=rstd)  # type: ignore[return-value]  # an op unpacks it
 
 
 @layer_norm.vjp("input", "weight", "bias")
@@ -103,6 +104,7 @@ def add_layer_norm(
     check_shape("add_layer_norm", input, shape)
     check_residual("add_layer_norm", input, residual)
     out, added, mean, rstd = _normalised(input, residual, shape, weight, bias, eps)
+    out = recomputable(out, _again, added, shape, weight, bias, eps)
     return keep((out, added), mean=mean, rstd=rstd)  # type: ignore[return-value]
 
 
@@ -133,6 +135,10 @@ def _normalised(
     added = input if residual is None else input + residual
     out, mean, rstd = _in_torch_ops(added, shape, weight, bias, eps)
     return out, added, mean.flatten(), rstd.flatten()
+
+
+def _again(added: Tensor, shape: list[int], weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    return _normalised(added, None, shape, weight, bias, eps)[0]
 
 
 def _in_torch_ops(

@@ -18,6 +18,7 @@ from gradsmith.catalog.norm_rows import (
     size_of,
     with_residual,
 )
+from gradsmith.catalog.recompute import recomputable
 from gradsmith.catalog.rows import accumulation, as_rows, parameter, pieces, watched
 from gradsmith.define.keep import keep
 from gradsmith.define.op import op
@@ -52,7 +53,7 @@ def rms_norm(input: Tensor, normalized_shape: Shape, weight: Tensor | None = Non
     shape = list(normalized_shape)
     check_shape("rms_norm", input, shape, weight)
     out, _, rstd = _normalised(input, None, shape, weight, eps)
-    return keep(out, rstd=rstd)  # type: ignore[return-value]  # an op unpacks it
+    return keep(recomputable(out, _again, input, shape, weight, eps), rstd=rstd)  # type: ignore[return-value]  # an op unpacks it
 
 
 @rms_norm.vjp("input", "weight")
@@ -88,7 +89,7 @@ def add_rms_norm(
     check_shape("add_rms_norm", input, shape, weight)
     check_residual("add_rms_norm", input, residual)
     out, added, rstd = _normalised(input, residual, shape, weight, eps)
-    return keep((out, added), rstd=rstd)  # type: ignore[return-value]
+    return keep((recomputable(out, _again, added, shape, weight, eps), added), rstd=rstd)  # type: ignore[return-value]
 
 
 @add_rms_norm.vjp("input", "residual", "weight")
@@ -119,6 +120,10 @@ def _normalised(
     added = input if residual is None else input + residual
     out, rstd = _in_torch_ops(added, shape, weight, eps)
     return out, added, rstd.flatten()
+
+
+def _again(added: Tensor, shape: list[int], weight: Tensor | None, eps: float | None) -> Tensor:
+    return _normalised(added, None, shape, weight, eps)[0]
 
 
 def _in_torch_ops(input: Tensor, shape: list[int], weight: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,6 @@ from gradsmith.catalog.rms_norm import add_rms_norm, rms_norm
 from gradsmith.catalog.rotary import rotary_embedding
 from gradsmith.catalog.similarity import cosine_similarity, normalize
 from gradsmith.catalog.softmax import log_softmax, logsumexp, softmax
-from gradsmith.catalog.swiglu_linear import swiglu_linear
 
 CATALOG: Mapping[str, Callable[..., Any]] = {
     "exp": exp,
@@ -54,5 +53,4 @@ CATALOG: Mapping[str, Callable[..., Any]] = {
     "gelu": gelu,
     "silu": silu,
     "swiglu": swiglu,
-    "swiglu_linear": swiglu_linear,
 }
