@@ -7,15 +7,17 @@
 Built-in, torch ops and native kernels take turns in every round, and the medians over the rounds are divided. There are
 two regimes: "default" is the C library's allocator as it is, "recycled" has `gs.reuse_memory()` on, for the built-in
 just as for ours. 2 means twice as fast as the built-in; a "<" marks what is slower than 0.95 of it. Where no kernel
-serves, "native" is what torch ops are. Run it on a quiet machine: the last column is how many cores others used.
+serves, "native" is what torch ops are. Run it on a quiet machine: the last column is how many cores others used. What
+was measured is printed when it is interrupted, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -215,11 +217,20 @@ def table(found: dict[tuple[str, str], dict[str, Ratios]]) -> Table:
     headings = "torch ops, default", "recycled", "native, default", "recycled", "others"
     result = Table("op", "dtype", *[f"{heading:>9}" for heading in headings])
     for (name, dtype), regimes in found.items():
-        torch_ops = [shown(ratios.torch_ops) for ratios in regimes.values()]
-        kernels = [shown(ratios.kernels) for ratios in regimes.values()]
-        others = max(ratios.others for ratios in regimes.values())
+        each = [regimes.get(regime) for regime in REGIMES]
+        torch_ops = [shown(ratios.torch_ops) if ratios else "-" for ratios in each]
+        kernels = [shown(ratios.kernels) if ratios else "-" for ratios in each]
+        others = max((ratios.others for ratios in regimes.values()), default=0)
         result.add_row(name, dtype, *torch_ops, *kernels, f"{others:.1f}")
     return result
+
+
+def measure_all(cases: Sequence[tuple[str, str]], rows: int, seconds: float) -> Iterator[tuple[Any, str, Ratios]]:
+    """One regime after the other: once the setting was on, the allocator is no longer quite as it was."""
+    for regime, setting in REGIMES.items():
+        with setting():
+            for name, dtype in track(cases, regime, console=Console(stderr=True)):
+                yield (name, dtype), regime, measure(CASES[name], DTYPES[dtype], rows, seconds)
 
 
 def main() -> None:
@@ -238,13 +249,15 @@ def main() -> None:
     print(
         f"torch {torch.__version__}, {options.threads} threads, {rows} rows; native: {status.active or status.reason}"
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     found: dict[tuple[str, str], dict[str, Ratios]] = {case: {} for case in cases}
-    # One regime after the other: once the setting was on, the allocator is no longer quite as it was.
-    for regime, setting in REGIMES.items():
-        with setting():
-            for name, dtype in track(cases, regime, console=Console(stderr=True)):
-                found[name, dtype][regime] = measure(CASES[name], DTYPES[dtype], rows, seconds)
-    Console(width=max(120, Console().width)).print(table(found))
+    try:
+        for case, regime, ratios in measure_all(cases, rows, seconds):
+            found[case][regime] = ratios
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
+    finally:
+        Console(width=max(120, Console().width)).print(table(found))
     missing = [name for name in catalog.CATALOG if name not in CASES and name not in ELSEWHERE]
     if missing:
         print(f"not in this table: {', '.join(missing)}")

@@ -5,7 +5,8 @@
 Every case runs in two processes of its own: "default" with the C library's allocator as it is, "recycled" with freed
 memory used again (gs.reuse_memory), which speeds up torch as well. All contenders of a case take turns in every round;
 the ratios are medians of the rounds. The peak is what torch's allocator gave beyond the arguments. With --busy another
-process computes all the while. The case "limit" runs a vocabulary of 256,000 classes under 4 GiB of address space.
+process computes all the while. torch.compile takes part, and cut-cross-entropy where it is installed. The case "limit"
+runs a vocabulary of 256,000 classes under 4 GiB of address space.
 """
 
 from __future__ import annotations
@@ -92,11 +93,21 @@ def linear_cross_entropy(dtype: torch.dtype, scale: int, compile: bool) -> list[
     works = [Work("F.linear, F.cross_entropy", unfused, given)]
     if compile:
         works.append(Work("torch.compile", torch.compile(unfused, dynamic=False), given))
+        works += [Work(name, function, given) for name, function in cut_cross_entropy()]
     works += [Work(name, function, given) for name, function in torchs_own()]
     works += both("gs", gs.linear_cross_entropy, given)
     works += both("gs memory='recompute'", lambda *a: gs.linear_cross_entropy(*a, memory="recompute"), given)
     works.append(Work("the three products alone", products(x, w), ()))
     return works
+
+
+def cut_cross_entropy() -> Iterator[tuple[str, Callable[..., Tensor]]]:
+    """Its way for the CPU, where `pip install cut-cross-entropy` was done."""
+    try:
+        from cut_cross_entropy import linear_cross_entropy as theirs
+    except ImportError:
+        return
+    yield "cut-cross-entropy, torch_compile", lambda *a: theirs(*a, impl="torch_compile")
 
 
 def torchs_own() -> Iterator[tuple[str, Callable[..., Tensor]]]:
