@@ -55,6 +55,20 @@ def test_a_mistake_has_its_name(wrong, code, says):
     assert says in found.message
 
 
+@pytest.mark.parametrize(
+    ("factor", "code", "says"),
+    [
+        (3.0, "gradient-scale", "3x the derivative for `weight` in its only element"),
+        (1 / 3, "gradient-scale", "1/3x the derivative"),
+        (1.4937, "gradient-wrong", "for `weight`, where the derivative is "),
+    ],
+)
+def test_of_a_single_element_only_a_whole_factor_is_called_one(factor, code, says):
+    found = finding(lambda g, i, w: (g @ w, factor * g.mT @ i), x(5, 1), x(1, 1, seed=1))
+    assert found.code == code, found
+    assert says in found.message
+
+
 def test_gradients_in_the_wrong_order_are_swapped():
     square = x(3, 3), x(3, 3, seed=1)
     found = finding(lambda g, i, w: (g.mT @ i, g @ w), *square)

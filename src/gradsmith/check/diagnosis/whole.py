@@ -87,9 +87,23 @@ def _scaled(case: Wrong, ratio: complex | float, named: str) -> Diagnosis:
     )
 
 
-def lone_element(case: Wrong) -> Diagnosis | None:
+def lone_element(case: Wrong) -> Diagnosis:
+    """Of a single element any ratio is constant: a factor only if it is a small whole number, or one over that."""
     ratio = ratio_of(case.got, case.expected)
-    return None if ratio is None else _scaled(case, ratio, name_factor(case, ratio))
+    if isinstance(ratio, float) and _whole(ratio):
+        return _scaled(case, ratio, name_factor(case, ratio))
+    got, expected = (number(values.item()) for values in (case.got, case.expected))
+    return Diagnosis(
+        "gradient-wrong",
+        f"backward returns {got} for `{case.name}`, where the derivative is {expected}",
+        f"derive the gradient for `{case.name}` anew and compare it with autograd on a plain forward",
+    )
+
+
+def _whole(ratio: float) -> bool:
+    """By chance alone one ratio in some thousand would be."""
+    larger = max(abs(ratio), 1 / abs(ratio)) if ratio else 0.0
+    return larger < 10.5 and abs(larger - round(larger)) < 0.01 * CLOSE
 
 
 def swapped(case: Wrong) -> Diagnosis | None:
