@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gradsmith.define import tree
 from gradsmith.define.class_primitive import ClassPrimitive, has_setup
+from gradsmith.define.compiling import when_compiling
 from gradsmith.define.errors import DefinitionError
 from gradsmith.define.function import Functions
 from gradsmith.define.origin import Origin
@@ -62,7 +63,7 @@ class Function(torch.autograd.Function):
         cls._forms = {}
         if cls.forward is not torch.autograd.Function.forward:
             cls._signature = _read(cls)
-        torch.compiler.allow_in_graph(cls)
+        when_compiling(cls, torch.compiler.allow_in_graph)
 
     @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:

@@ -12,6 +12,7 @@ from torch.compiler import is_compiling
 
 from gradsmith.define import precision, tree
 from gradsmith.define._private import in_graph
+from gradsmith.define.compiling import when_compiling
 from gradsmith.define.errors import DefinitionError
 from gradsmith.define.form import Form
 from gradsmith.define.formula import (
@@ -73,9 +74,7 @@ class Op(Generic[P, R]):
         self._check_names()
         for target, function in formulas.items():
             self._add((target,), function)
-        self._graph_call = in_graph(
-            lambda *values: self._call([None if isinstance(v, str) and v == _NONE else v for v in values])
-        )
+        when_compiling(self, Op._enter_graphs)
         self._arity = self._signature.positional if self._signature.positional == len(self._signature.names) else -1
         self._rebuild()
 
@@ -174,7 +173,7 @@ class Op(Generic[P, R]):
         if kwargs or len(args) != self._arity:
             values = self._signature.bind(args, kwargs)
         if is_compiling() and self._identity:  # reading it makes a graph valid for this very op only
-            return self._graph_call(*[_NONE if value is None else value for value in values])  # type: ignore[no-any-return, no-untyped-call]
+            return self._graph_call(*[_NONE if value is None else value for value in values])  # type: ignore[no-any-return]
         return self._call(values)  # type: ignore[no-any-return]
 
     def _call(self, values: Sequence[Any]) -> Any:
@@ -191,6 +190,14 @@ class Op(Generic[P, R]):
             return form.call(*cast_values)
 
     apply = __call__
+
+    def _graph_call(self, *values: Any) -> Any:
+        """The call that a compiled graph holds."""
+        return self._call([None if isinstance(value, str) and value == _NONE else value for value in values])
+
+    def _enter_graphs(self) -> None:
+        call = self._graph_call
+        self._graph_call = in_graph(lambda *values: call(*values))  # type: ignore[method-assign]
 
     def _take_apart(self, values: Sequence[Any]) -> tuple[Form, tuple[Any, ...]]:
         leaves: list[Any] = []
