@@ -109,6 +109,17 @@ def heads(dtype: torch.dtype, rows: int) -> tuple[Any, ...]:
     return leaf(dtype, 8, 16, length, 64), theta.cos().to(dtype), theta.sin().to(dtype)
 
 
+def queries(*, mask: bool = False) -> Callable[[torch.dtype, int], tuple[Any, ...]]:
+    """Queries, keys and values of 2 examples with 8 heads of 64 features; and a bias for each score, as in T5."""
+
+    def arguments(dtype: torch.dtype, rows: int) -> tuple[Any, ...]:
+        length = max(1, rows // 16)
+        three = [leaf(dtype, 2, 8, length, 64) for _ in range(3)]
+        return (*three, leaf(dtype, 8, length, length)) if mask else tuple(three)
+
+    return arguments
+
+
 def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """The rotation as models on torch write it."""
     a, b = x.chunk(2, -1)
@@ -174,6 +185,12 @@ CASES = {
         lambda dtype, rows: (leaf(dtype, rows // 8, 64), leaf(dtype, rows // 8, 64), leaf(dtype, 16, 64, 64)),
     ),
     "rotary_embedding": Case(catalog.rotary_embedding, turned, heads),
+    "attention": Case(catalog.attention, functional.scaled_dot_product_attention, queries(), {"is_causal": True}),
+    "attention, bias": Case(
+        lambda q, k, v, bias: catalog.attention(q, k, v, attn_mask=bias),
+        functional.scaled_dot_product_attention,
+        queries(mask=True),
+    ),
     "dropout": Case(dropout, functional.dropout, one),
     "embedding": Case(
         embedding,
@@ -181,7 +198,7 @@ CASES = {
         lambda dtype, rows: (torch.randint(8192, (rows,)), leaf(dtype, 8192, WIDTH)),
     ),
 }
-ELSEWHERE = ("attention", "cross_entropy", "linear_cross_entropy")  # have scripts of their own
+ELSEWHERE = ("cross_entropy", "linear_cross_entropy")  # have a script of their own
 
 
 def measure(case: Case, dtype: torch.dtype, rows: int, seconds: float) -> Ratios:

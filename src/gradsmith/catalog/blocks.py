@@ -59,9 +59,14 @@ class Rule:
     causal: bool
     scale: float
 
-    def scores(self, query: Tensor, key: Tensor, sizes: Sizes, rows: range, columns: range) -> Tensor:
-        """(batch, groups, rows, columns), from query (batch, groups, rows, E) and key (batch, columns, E)."""
-        scores: Tensor = torch.bmm(query.flatten(1, 2) * self.scale, key.mT).unflatten(1, query.shape[1:3])
+    def scores(
+        self, query: Tensor, key: Tensor, sizes: Sizes, rows: range, columns: range, less: Tensor | None = None
+    ) -> Tensor:
+        """(batch, groups, rows, columns), from query (batch, groups, rows, E) and key (batch, columns, E).
+
+        If given, a number is taken off for each query: `less` is (batch, groups, rows).
+        """
+        scores = _products(query * self.scale, key, less)
         if self.mask is not None:
             mask = self._mask(sizes, rows, columns)
             allowed = mask.dtype == torch.bool
@@ -81,6 +86,18 @@ class Rule:
         for columns in _ranges(sizes.keys, sizes.step):
             if not (self.causal and columns[0] > rows[-1]):
                 yield columns
+
+
+def _products(left: Tensor, right: Tensor, less: Tensor | None = None) -> Tensor:
+    """left rightᵀ - less, where all of a group share the right: (batch, groups, r, E), (batch, c, E).
+
+    What is taken off is one more column of both, which costs no pass over the result.
+    """
+    if less is not None:
+        left = torch.cat((left, -less[..., None]), -1)
+        right = torch.cat((right, torch.ones_like(right[..., :1])), -1)
+    products: Tensor = torch.bmm(left.flatten(1, 2), right.mT).unflatten(1, left.shape[1:3])
+    return products
 
 
 def _ranges(length: int, step: int) -> list[range]:
@@ -152,47 +169,35 @@ def backward(
     blocks = _ranges(sizes.keys, sizes.step)
     dk = [torch.zeros_like(keys[:, _slice(at)], dtype=wide) for at in blocks]
     dv = [torch.zeros_like(values[:, _slice(at)], dtype=wide) for at in blocks]
-    dq, dmask = [], []
+    dq = []
+    dmask = None if mask is None else delta.new_zeros(mask.shape)  # batched if anything is
     for rows in _ranges(sizes.queries, sizes.step):
         here = _slice(rows)
-        q, g = queries[:, :, here].to(wide), upstream[:, :, here].to(wide)
+        q, g = (tensor[:, :, here].to(wide).contiguous() for tensor in (queries, upstream))  # an expanded one is slow
         flat_q, flat_g, dq_rows = (tensor.flatten(1, 2) for tensor in (q, g, torch.zeros_like(q)))
-        along = []
         for index, columns in enumerate(rule.columns(rows, sizes)):
             k, v = (tensor[:, _slice(columns)].to(wide) for tensor in (keys, values))
-            weights = torch.exp(rule.scores(q, k, sizes, rows, columns) - total[:, :, here, None])
+            weights = torch.exp(rule.scores(q, k, sizes, rows, columns, total[:, :, here]))
             dv[index] = torch.baddbmm(dv[index], weights.flatten(1, 2).mT, flat_g)
-            slope = weights * (torch.bmm(flat_g, v.mT).view_as(weights) - delta[:, :, here, None])
+            slope = weights * _products(g, v, delta[:, :, here])
             dk[index] = torch.baddbmm(dk[index], slope.flatten(1, 2).mT, flat_q, alpha=rule.scale)
             dq_rows = torch.baddbmm(dq_rows, slope.flatten(1, 2), k, alpha=rule.scale)
-            if mask is not None:
-                block = slope.reshape(*sizes.lead, len(rows), len(columns))
-                along.append(block.sum_to_size(_part(mask, rows, columns)))
+            if dmask is not None:
+                part = _part(dmask, rows, columns)
+                part += slope.reshape(*sizes.lead, len(rows), len(columns)).sum_to_size(part.shape)
         dq.append(dq_rows.view_as(q))
-        if mask is not None:
-            dmask.append(_joined(along, -1, mask, sizes.keys))
     return (
         torch.cat(dq, 2).reshape(query.shape).to(query.dtype),
         torch.cat(dk, 1).reshape(key.shape).to(key.dtype),
         torch.cat(dv, 1).reshape(value.shape).to(value.dtype),
-        None if mask is None else _joined(dmask, -2, mask, sizes.queries).to(mask.dtype),
+        None if mask is None or dmask is None else dmask.to(mask.dtype),
     )
 
 
-def _part(mask: Tensor, rows: range, columns: range) -> list[int]:
-    """The shape of the part of a mask that belongs to a block."""
-    sizes = [len(at) if size > 1 else 1 for at, size in zip((rows, columns), mask.shape[-2:], strict=True)]
-    return [*mask.shape[:-2], *sizes]
-
-
-def _joined(parts: list[Tensor], dim: int, mask: Tensor, length: int) -> Tensor:
-    """Gradients of the parts of a mask, side by side, or summed where the mask has one element for all of them."""
-    if mask.shape[dim] == 1:
-        return torch.stack(parts).sum(0)
-    missing = length - sum(part.shape[dim] for part in parts)  # blocks that a causal rule passes over
-    shape = list(parts[0].shape)
-    shape[dim] = missing
-    return torch.cat([*parts, parts[0].new_zeros(shape)], dim)
+def _part(mask: Tensor, rows: range, columns: range) -> Tensor:
+    """The part of a mask that belongs to a block; a dimension of size 1 belongs to all."""
+    part = [_slice(at) if size > 1 else slice(None) for at, size in zip((rows, columns), mask.shape[-2:], strict=True)]
+    return mask[..., part[0], part[1]]
 
 
 def second_order(
