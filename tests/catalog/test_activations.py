@@ -15,6 +15,11 @@ def tanh_gelu(x):
     return functional.gelu(x, approximate="tanh")
 
 
+LEAN = {
+    "swiglu": lambda a, b: swiglu(a, b, memory="recompute"),
+    "geglu": lambda a, b: geglu(a, b, memory="recompute"),
+    "geglu by tanh": lambda a, b: geglu(a, b, "tanh", memory="recompute"),
+}
 PAIRS = {
     "silu": (silu, functional.silu, 1),
     "gelu": (gelu, functional.gelu, 1),
@@ -22,6 +27,8 @@ PAIRS = {
     "swiglu": (swiglu, lambda a, b: functional.silu(a) * b, 2),
     "geglu": (geglu, lambda a, b: functional.gelu(a) * b, 2),
     "geglu by tanh": (lambda a, b: geglu(a, b, "tanh"), lambda a, b: tanh_gelu(a) * b, 2),
+    "lean swiglu": (LEAN["swiglu"], lambda a, b: functional.silu(a) * b, 2),
+    "lean geglu": (LEAN["geglu"], lambda a, b: functional.gelu(a) * b, 2),
 }
 GATED = [name for name, (_, _, count) in PAIRS.items() if count == 2]
 
@@ -66,12 +73,15 @@ def test_no_elements_give_empty_gradients(name, backend):
         assert [r.shape for r in results(ours, [torch.zeros(shape)] * 2)] == [torch.Size(shape)] * 3
 
 
-@pytest.mark.parametrize("name", GATED)
-def test_the_activated_gate_is_not_saved(name, backend):
+@pytest.mark.parametrize("name", LEAN)
+def test_the_activated_gate_is_saved_unless_it_is_free_or_asked_not_to_be(name, backend):
     ours, theirs, _ = PAIRS[name]
+    lean = LEAN[name]
     gate, up = torch.randn(8, 64, requires_grad=True), torch.randn(8, 64, requires_grad=True)
-    assert saved_bytes(lambda: ours(gate, up)) == 2 * 4 * 8 * 64
-    assert saved_bytes(lambda: theirs(gate, up)) == 3 * 4 * 8 * 64
+    one = 4 * 8 * 64
+    assert saved_bytes(lambda: theirs(gate, up)) == 3 * one
+    assert saved_bytes(lambda: ours(gate, up)) == (2 if backend == "native" else 3) * one
+    assert saved_bytes(lambda: lean(gate, up)) == 2 * one
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -88,5 +98,7 @@ def test_what_does_not_fit_together_is_named():
         swiglu(torch.randn(2, 3), torch.randn(3))
     with pytest.raises(RuntimeError, match="`approximate` is 'fast', expected 'none' or 'tanh'"):
         geglu(torch.randn(2), torch.randn(2), "fast")
+    with pytest.raises(ValueError, match="swiglu: memory must be one of 'save', 'recompute', got 'less'"):
+        swiglu(torch.randn(2), torch.randn(2), memory="less")
     with pytest.raises(RuntimeError, match="approximate"):
         gelu(torch.randn(2), "fast")

@@ -9,6 +9,8 @@ import torch
 from torch.nn import functional
 
 import gradsmith as gs
+from gradsmith import native
+from gradsmith.catalog import activations
 
 WIDTH = 64
 
@@ -70,6 +72,25 @@ def test_the_middle_is_not_kept_and_the_gradients_are_the_same_to_the_last_bit(c
     assert kept() is None
     assert_same(gradients(out, inputs, retain_graph=True), want)
     assert_same(gradients(out, inputs), want)  # and once more
+
+
+def test_no_activated_gate_is_kept_either(inputs, monkeypatch):
+    gate, up, _, _ = inputs
+    activated = []
+
+    def noted(kind, x, activate=activations._activate):
+        result = activate(kind, x)
+        activated.append(weakref.ref(result.untyped_storage()))
+        return result
+
+    monkeypatch.setattr(activations, "_activate", noted)
+    with native.disabled():
+        plain = gs.swiglu(gate, up)
+        assert activated[-1]() is not None
+        with gs.recompute_saves():
+            out = gs.swiglu(gate, up)
+        assert activated[-1]() is None
+        assert_same(gradients(out, (gate, up)), gradients(plain, (gate, up)))
 
 
 def test_second_derivatives_are_the_same(cheap, inputs):

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from gradsmith.catalog.recompute import recomputable
 from gradsmith.catalog.rows import accumulation, as_rows, pieces, watched
+from gradsmith.define.keep import keep
 from gradsmith.define.op import op
 from gradsmith.native import kernels
 
@@ -18,6 +19,7 @@ _gelu_backward: Any = torch.ops.aten.gelu_backward.default
 _silu_backward_out: Any = torch.ops.aten.silu_backward.grad_input
 _gelu_backward_out: Any = torch.ops.aten.gelu_backward.grad_input
 SILU, _GELU, _GELU_TANH = 0, 1, 2  # as the kernels number them
+_MEMORY = ("save", "recompute")
 
 
 @op(input=lambda grad, input: _slope(SILU, grad, input))
@@ -59,7 +61,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
 
 @op
-def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+def swiglu(gate: Tensor, up: Tensor, *, memory: str = "save") -> Tensor:
     """silu(gate) up: the gated activation of LLaMA's feed-forward layers.
 
     For the upstream gradient g,
@@ -68,25 +70,29 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
 
     Args:
         gate, up: any shape, the same for both; a floating-point dtype.
+        memory: "save" keeps silu(gate) for the backward, as torch does, unless the native kernel serves, which
+            computes it again at no cost. With "recompute", and under `recompute_saves`, it is never kept: a third less,
+            for some time without the kernel.
 
-    Saves: gate and up; not silu(gate), which torch saves too. Source: Shazeer, https://arxiv.org/abs/2002.05202.
+    Saves: gate and up, and silu(gate) where `memory` has it. Source: Shazeer, https://arxiv.org/abs/2002.05202.
 
-    Raises RuntimeError where shapes or dtypes differ.
+    Raises RuntimeError where shapes or dtypes differ, and ValueError for another `memory`.
 
     >>> swiglu(torch.tensor([1.0]), torch.tensor([2.0]))
     tensor([1.4621])
     """
     check_gated("swiglu", gate, up)
-    return recomputable(gated(SILU, gate, up), gated, SILU, gate, up)
+    out, active = _gated_and_kept("swiglu", SILU, gate, up, memory)
+    return keep(out, active=active)  # type: ignore[return-value]  # an op unpacks it
 
 
 @swiglu.vjp("gate", "up")
-def _(grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-    return gated_gradients(SILU, grad, gate, up)
+def _(grad: Tensor, gate: Tensor, up: Tensor, active: Tensor | None) -> tuple[Tensor, Tensor]:
+    return gated_gradients(SILU, grad, gate, up, active)
 
 
 @op
-def geglu(gate: Tensor, up: Tensor, approximate: str = "none") -> Tensor:
+def geglu(gate: Tensor, up: Tensor, approximate: str = "none", *, memory: str = "save") -> Tensor:
     """gelu(gate) up: the gated activation of T5's and Gemma's feed-forward layers.
 
     For the upstream gradient g,
@@ -96,22 +102,33 @@ def geglu(gate: Tensor, up: Tensor, approximate: str = "none") -> Tensor:
     Args:
         gate, up: any shape, the same for both; a floating-point dtype.
         approximate: "none" or "tanh", see `gelu`.
+        memory: whether gelu(gate) is kept, see `swiglu`: "save" or "recompute".
 
-    Saves: gate and up. Source: Shazeer, https://arxiv.org/abs/2002.05202.
+    Saves: gate and up, and gelu(gate) where `memory` has it. Source: Shazeer, https://arxiv.org/abs/2002.05202.
 
-    Raises RuntimeError where shapes or dtypes differ, or for another `approximate`.
+    Raises RuntimeError where shapes or dtypes differ, or for another `approximate`; ValueError for another `memory`.
 
     >>> geglu(torch.tensor([1.0]), torch.tensor([2.0]))
     tensor([1.6827])
     """
     check_gated("geglu", gate, up)
-    kind = _kind(approximate)
-    return recomputable(gated(kind, gate, up), gated, kind, gate, up)
+    out, active = _gated_and_kept("geglu", _kind(approximate), gate, up, memory)
+    return keep(out, active=active)  # type: ignore[return-value]
 
 
 @geglu.vjp("gate", "up")
-def _(grad: Tensor, gate: Tensor, up: Tensor, approximate: str) -> tuple[Tensor, Tensor]:
-    return gated_gradients(_kind(approximate), grad, gate, up)
+def _(grad: Tensor, gate: Tensor, up: Tensor, approximate: str, active: Tensor | None) -> tuple[Tensor, Tensor]:
+    return gated_gradients(_kind(approximate), grad, gate, up, active)
+
+
+def _gated_and_kept(name: str, kind: int, gate: Tensor, up: Tensor, memory: str) -> tuple[Tensor, Tensor | None]:
+    """The output, and the activation of the gate where it is to be kept."""
+    if memory not in _MEMORY:
+        raise ValueError(f"{name}: memory must be one of {', '.join(map(repr, _MEMORY))}, got {memory!r}")
+    if memory == "recompute" or kernels(gate, up) is not None:
+        return recomputable(gated(kind, gate, up), gated, kind, gate, up), None
+    active = recomputable(_activate(kind, gate), _activate, kind, gate)
+    return recomputable(active * up, _gated_at_once, kind, gate, up), active
 
 
 def gated(kind: int, gate: Tensor, up: Tensor) -> Tensor:
@@ -120,7 +137,7 @@ def gated(kind: int, gate: Tensor, up: Tensor) -> Tensor:
         rows = (_rows(tensor) for tensor in (gate, up))
         return native.gated(kind, *rows).view(gate.shape)  # type: ignore[no-any-return]
     if watched():
-        return _activate(kind, gate) * up
+        return _gated_at_once(kind, gate, up)
     gates, ups = _rows(gate), _rows(up)
     out = torch.empty(gates.shape, dtype=gate.dtype, device=gate.device)
     for at in pieces(*gates.shape):
@@ -128,13 +145,23 @@ def gated(kind: int, gate: Tensor, up: Tensor) -> Tensor:
     return out.view(gate.shape)
 
 
-def gated_gradients(kind: int, grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+def _gated_at_once(kind: int, gate: Tensor, up: Tensor) -> Tensor:
+    return _activate(kind, gate) * up
+
+
+def gated_gradients(
+    kind: int, grad: Tensor, gate: Tensor, up: Tensor, active: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     native = kernels(grad, gate, up)
     if native is not None:
         for_gate, for_up = native.gated_backward(kind, *(_rows(tensor) for tensor in (grad, gate, up)))
         return for_gate.view(gate.shape), for_up.view(up.shape)
     if watched():
-        return _slope(kind, grad * up, gate), grad * _activate(kind, gate)
+        return _slope(kind, grad * up, gate), grad * (_activate(kind, gate) if active is None else active)
+    if active is not None:
+        for_gate = grad * up
+        _slope_into(for_gate, kind, for_gate, gate)
+        return for_gate, grad * active
     upstream, gates, ups = _rows(grad), _rows(gate), _rows(up)
     for_gate, for_up = (torch.empty(gates.shape, dtype=gate.dtype, device=gate.device) for _ in range(2))
     for at in pieces(*gates.shape):
