@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from gradsmith.catalog.cross_entropy_fused import are_rows, fused, is_large, is_overwritable, is_worth_it
-from gradsmith.catalog.rows import watched
+from gradsmith.catalog.rows import accumulation, watched
 from gradsmith.catalog.softmax_loss import losses_and_gradient, reduced, row_losses, row_scale
 from gradsmith.catalog.softmax_step import Loss
 from gradsmith.define.op import Op
+
+_nll_forward: Any = torch.ops.aten.nll_loss_forward.default
+_nll_backward: Any = torch.ops.aten.nll_loss_backward.default
+_log_softmax_backward: Any = torch.ops.aten._log_softmax_backward_data.default
+_ATEN_REDUCTIONS = {"none": 0, "mean": 1, "sum": 2}
 
 
 def cross_entropy(
@@ -106,6 +113,8 @@ def _for_logits(
     reduction: str,
     label_smoothing: float,
 ) -> Tensor:
+    if _suits_aten(logits, targets, weight, label_smoothing):
+        return _by_aten(grad, logits, targets, weight, ignore_index, reduction)
     dim = _class_dim(logits)
     scale = _scale(grad, logits, targets, weight, ignore_index, reduction)
     if _in_rows(logits, targets, weight):
@@ -166,6 +175,30 @@ def _for_weight(
     if one_hot is not None and reduction == "mean":
         gradient = gradient - scale * out * one_hot
     return gradient.transpose(0, dim).flatten(1).sum(1) if gradient.dim() > 1 else gradient
+
+
+def _suits_aten(logits: Tensor, targets: Tensor, weight: Tensor | None, label_smoothing: float) -> bool:
+    """Whether the logits are so few that each operation counts, and these four do."""
+    return (
+        not is_large(logits)
+        and not watched()
+        and 0 < logits.dim() <= 2
+        and targets.dtype == torch.long
+        and targets.shape == logits.shape[:-1]
+        and not label_smoothing
+        and (weight is None or weight.dtype == accumulation(logits.dtype))
+    )
+
+
+def _by_aten(
+    grad: Tensor, logits: Tensor, targets: Tensor, weight: Tensor | None, ignore_index: int, reduction: str
+) -> Tensor:
+    wide = accumulation(logits.dtype)
+    given = targets, weight, _ATEN_REDUCTIONS[reduction], ignore_index
+    log_p = torch.log_softmax(logits, -1, dtype=wide)
+    total = _nll_forward(log_p, *given)[1]
+    through = _log_softmax_backward(_nll_backward(grad.to(wide), log_p, *given, total), log_p, -1, wide)
+    return through.to(logits.dtype)  # type: ignore[no-any-return]
 
 
 def _in_rows(logits: Tensor, targets: Tensor, weight: Tensor | None) -> bool:
