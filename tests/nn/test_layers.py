@@ -27,6 +27,9 @@ CASES = [
     ("Embedding", (5, 3), {"padding_idx": -1, "scale_grad_by_freq": True}, torch.tensor([0, 4, 4, 1, 1])),
     ("Embedding", (5, 3), {"max_norm": 0.5}, torch.tensor([0, 4])),
     ("Embedding", (5, 3), {"sparse": True}, torch.tensor([0, 4, 4])),
+    ("GELU", (), {}, rows(4, 6)),
+    ("GELU", ("tanh",), {}, rows(4, 6)),
+    ("SiLU", (), {}, rows(4, 6)),
     ("Dropout", (0.0,), {}, rows(4, 6)),
     ("Dropout", (1.0,), {}, rows(4, 6)),
 ]
@@ -81,6 +84,12 @@ def test_dropout_keeps_its_share_and_its_gradient_has_the_mask_of_the_forward():
     assert torch.equal(gradient, out)
     assert out.unique().tolist() == pytest.approx([0, 4 / 3])
     assert (out == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
+
+
+def test_silu_in_place_writes_to_its_input():
+    x = torch.ones(5)
+    assert nn.SiLU(inplace=True)(x) is x
+    torch.testing.assert_close(x, torch.full((5,), 0.7310586))
 
 
 def test_dropout_does_nothing_in_evaluation():

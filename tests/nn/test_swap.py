@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import gradsmith as gs
 import gradsmith.nn as gnn
 from gradsmith.nn import Swap, SwapError, swap
 from gradsmith.nn.swap import REPLACEMENTS, Kept
@@ -98,6 +99,15 @@ def test_the_swapped_model_computes_the_same_loss_and_gradients(model: Model, to
     assert found.keys() == expected.keys()
     for name, gradient in found.items():
         assert torch.allclose(gradient, expected[name], rtol=1e-4, atol=1e-6), name
+
+
+def test_within_recompute_saves_the_gradients_are_the_same_to_the_last_bit(model: Model, tokens: Tensor) -> None:
+    wide = tokens.repeat(8, 8)  # enough elements that outputs are not kept
+    swap(model)
+    _, expected = gradients(model, wide)
+    with gs.recompute_saves():
+        _, found = gradients(model, wide)
+    assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())
 
 
 def test_it_trains_with_the_optimizer_made_before(model: Model, tokens: Tensor) -> None:

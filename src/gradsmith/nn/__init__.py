@@ -1,5 +1,7 @@
 """Modules over the catalog, interchangeable with torch.nn's."""
 
+from gradsmith.nn.activation import GELU as GELU
+from gradsmith.nn.activation import SiLU as SiLU
 from gradsmith.nn.dropout import Dropout as Dropout
 from gradsmith.nn.embedding import Embedding as Embedding
 from gradsmith.nn.linear import Bilinear as Bilinear

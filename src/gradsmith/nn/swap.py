@@ -12,6 +12,7 @@ import torch
 from torch.nn import Module
 
 from gradsmith.define.errors import GradsmithError
+from gradsmith.nn.activation import GELU, SiLU
 from gradsmith.nn.dropout import Dropout
 from gradsmith.nn.embedding import Embedding
 from gradsmith.nn.linear import Bilinear, Linear
@@ -27,6 +28,8 @@ REPLACEMENTS: Mapping[type[Module], type[Module]] = {
     torch.nn.LayerNorm: LayerNorm,
     torch.nn.RMSNorm: RMSNorm,
     torch.nn.GroupNorm: GroupNorm,
+    torch.nn.GELU: GELU,
+    torch.nn.SiLU: SiLU,
     torch.nn.Dropout: Dropout,
     torch.nn.CrossEntropyLoss: CrossEntropyLoss,
     torch.nn.HuberLoss: HuberLoss,
