@@ -2,6 +2,7 @@
 
     python benchmarks/ratios.py                          # some minutes
     python benchmarks/ratios.py --only norm,softmax      # names that contain one of these
+    python benchmarks/ratios.py --losses                 # and after it vocabulary_losses.py: all ratios in one run
     python benchmarks/ratios.py --quick                  # small sizes and few rounds: whether it runs, no result
 
 Built-in, torch ops and native kernels take turns in every round, and the medians over the rounds are divided. There are
@@ -16,9 +17,11 @@ from __future__ import annotations
 import argparse
 import signal
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -254,6 +257,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="parts of names, separated by commas")
     parser.add_argument("--quick", action="store_true", help="256 rows and five rounds")
+    parser.add_argument("--losses", action="store_true", help="then those over a vocabulary; half an hour")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=3.0, help="for each op, dtype and regime")
     options = parser.parse_args()
@@ -278,6 +282,10 @@ def main() -> None:
     missing = [name for name in catalog.CATALOG if name not in CASES and name not in ELSEWHERE]
     if missing:
         print(f"not in this table: {', '.join(missing)}")
+    if options.losses:
+        sys.stdout.flush()
+        script, size = Path(__file__).with_name("vocabulary_losses.py"), ["--scale", "16"] if options.quick else []
+        sys.exit(subprocess.run([sys.executable, str(script), "--threads", str(options.threads), *size]).returncode)
 
 
 if __name__ == "__main__":
