@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from gradsmith import reuse_memory
+
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 UNIT = {torch.float32: 2**-22, torch.bfloat16: 2**-8, torch.float16: 2**-10}
 SIZES = [1, 7, 8, 16, 17, 33, 1023, 1024, 1025, 2100]
@@ -185,6 +187,33 @@ def test_gated_activations_far_out_and_at_no_number(kernels, kind):
     assert slope[0, 7].isnan()
 
 
+@pytest.mark.parametrize(("kind", "limit"), [(0, 80.0), (1, 13.0)])
+def test_silu_and_gelu_are_exact_to_the_last_digits_however_small_they_are(kernels, kind, limit):
+    """At each number of bfloat16, and at as many between each two of them."""
+    coarse = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16).float()
+    gate = torch.cat([coarse, coarse * 1.003]).view(1, -1)
+    gate = gate[gate.abs() <= limit].view(1, -1)
+    x = gate.double()
+    if kind == 0:
+        share, density = x.sigmoid(), x.sigmoid() * (-x).sigmoid()
+    else:
+        share, density = torch.erfc(-x / 2**0.5) / 2, torch.exp(-x * x / 2) / (2 * torch.pi) ** 0.5
+    value = kernels.gated(kind, gate, torch.ones_like(gate)).double()
+    assert ((value - x * share).abs() <= 6e-7 * (x * share).abs() + 2e-38).all()
+    slope = kernels.gated_backward(kind, torch.ones_like(gate), gate, torch.ones_like(gate))[0].double()
+    assert ((slope - share - x * density).abs() <= 6e-7 * (share + (x * density).abs()) + 2e-38).all()
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2])
+def test_gated_activations_are_0_far_below_and_the_gate_far_above(kernels, kind):
+    far = torch.tensor([[95.0, 200.0, 1e4, 1e18]])
+    one = torch.ones_like(far)
+    assert torch.equal(kernels.gated(kind, far, one), far)
+    assert torch.equal(kernels.gated_backward(kind, one, far, one)[0], one)
+    assert not kernels.gated(kind, -far, one).any()
+    assert not kernels.gated_backward(kind, one, -far, one)[0].any()
+
+
 @pytest.mark.parametrize("rows", [0, 1, 5])
 def test_no_rows_and_few_rows(kernels, rows):
     x = torch.randn(rows, 20)
@@ -202,6 +231,29 @@ def test_no_columns(kernels):
     assert kernels.logsumexp_backward(torch.ones(5), x).shape == (5, 0)
     assert kernels.gated(0, x, x).shape == x.shape
     assert [part.shape for part in kernels.gated_backward(1, x, x, x)] == [x.shape, x.shape]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_large_results_in_new_and_in_used_memory_are_those_of_their_parts(kernels, dtype):
+    rows = 2**25 // dtype.itemsize // 1024
+    x, g = torch.randn(rows, 1024).to(dtype), torch.randn(rows, 1024).to(dtype)
+    weight = torch.randn(1024)
+
+    def everything(x, g):
+        out, _, mean, rstd = kernels.norm(x, None, weight, weight, 1e-5, True)
+        return [
+            out,
+            kernels.norm_backward(g, x, mean, rstd, weight, None, True, True, True)[0],
+            kernels.gated(0, x, g),
+            *kernels.gated_backward(1, g, x, g),
+            kernels.logsumexp_backward(torch.ones(len(x)), x),
+        ]
+
+    pieces = [everything(*part) for part in zip(x.chunk(16), g.chunk(16), strict=True)]
+    want = [torch.cat(parts) for parts in zip(*pieces, strict=True)]
+    with reuse_memory():
+        for _ in range(3):
+            assert all(torch.equal(a, b) for a, b in zip(everything(x, g), want, strict=True))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -32,9 +32,9 @@ struct Loss {
 // cap tanh(x/cap), in float32.
 template <typename T>
 void cap_row(const T* row, float* to, int64_t size, float cap) {
-  const Vec inverse(1 / cap), factor(cap);
+  const Pair inverse = all(1 / cap), factor = all(cap);
   for_each_pair(size, [&](int64_t at, auto load, auto store) {
-    store(each(load(row + at, 0), [&](const Vec& x) { return factor * tanh(x * inverse); }), to + at);
+    store(factor * tanh(load(row + at, 0) * inverse), to + at);
   });
 }
 
@@ -280,10 +280,8 @@ at::Tensor log_sum_exp_rows(const at::Tensor& rows) {
   float* to = lse.mutable_data_ptr<float>();
   GRADSMITH_DISPATCH(rows.scalar_type(), "gradsmith logsumexp", [&] {
     const scalar_t* from = rows.const_data_ptr<scalar_t>();
-    at::parallel_for(0, rows.size(0), rows_per_task(rows.size(1)), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        to[i] = log_sum_exp(from + i * rows.stride(0), rows.size(1), nullptr).value();
-      }
+    for_each_row(rows.size(0), rows.size(1), [&](int64_t i) {
+      to[i] = log_sum_exp(from + i * rows.stride(0), rows.size(1), nullptr).value();
     });
   });
   return lse;
@@ -296,18 +294,18 @@ at::Tensor log_sum_exp_backward(const at::Tensor& grad, const at::Tensor& rows) 
   const int64_t size = rows.size(1);
   const float* scale = grad.const_data_ptr<float>();
   at::Tensor out = at::empty(rows.sizes(), rows.options());
+  const bool streamed = prepare(out);
   GRADSMITH_DISPATCH(rows.scalar_type(), "gradsmith logsumexp backward", [&] {
     const scalar_t* from = rows.const_data_ptr<scalar_t>();
     scalar_t* to = out.mutable_data_ptr<scalar_t>();
-    at::parallel_for(0, rows.size(0), rows_per_task(size), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const scalar_t* row = from + i * rows.stride(0);
-        const LogSumExp sums = log_sum_exp(row, size, nullptr);
-        const Pair top = all(sums.top), share = all(static_cast<float>(scale[i] / sums.total));
-        for_each_pair(size, [&](int64_t at, auto load, auto store) {
-          store(exp_nonpositive(load(row + at, 0) - top) * share, to + i * size + at);
-        });
-      }
+    for_each_row(rows.size(0), size, [&](int64_t i) {
+      const scalar_t* row = from + i * rows.stride(0);
+      const LogSumExp sums = log_sum_exp(row, size, nullptr);
+      const Pair top = all(sums.top), share = all(scale[i] / sums.total);
+      const auto body = [&](int64_t at, auto load, auto store) {
+        store(exp_nonpositive(load(row + at, 0) - top) * share, to + i * size + at);
+      };
+      for_each_pair(size, body, streamed);
     });
   });
   return out;

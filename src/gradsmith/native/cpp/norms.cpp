@@ -73,25 +73,26 @@ void forward_rows(
   T* to = out.mutable_data_ptr<T>();
   T* sums = residual.has_value() ? added.mutable_data_ptr<T>() : nullptr;
   const float *w = values_or_null(weight), *b = values_or_null(bias);
-  at::parallel_for(0, input.size(0), rows_per_task(size), [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const T* x = from + i * size;
-      if (other != nullptr) {
-        add_rows(x, other + i * size, sums + i * size, size);
-        x = sums + i * size;
-      }
-      const float centre = centred ? mean_of(x, size) : 0;
-      const float scale = 1 / std::sqrt(mean_square_around(x, size, centre) + static_cast<float>(eps));
-      if (centred) mean[i] = centre;
-      rstd[i] = scale;
-      T* y = to + i * size;
-      for_each_pair(size, [&](int64_t at, auto load, auto store) {
-        Pair value = (load(x + at, 0) - all(centre)) * all(scale);
-        if (w != nullptr) value = value * load(w + at, 0);
-        if (b != nullptr) value = value + load(b + at, 0);
-        store(value, y + at);
-      });
+  const bool streamed = prepare(out);
+  if (residual.has_value()) prepare(added);  // written through the cache, from which it is read
+  for_each_row(input.size(0), size, [&](int64_t i) {
+    const T* x = from + i * size;
+    if (other != nullptr) {
+      add_rows(x, other + i * size, sums + i * size, size);
+      x = sums + i * size;
     }
+    const float centre = centred ? mean_of(x, size) : 0;
+    const float scale = 1 / std::sqrt(mean_square_around(x, size, centre) + static_cast<float>(eps));
+    if (centred) mean[i] = centre;
+    rstd[i] = scale;
+    T* y = to + i * size;
+    const auto body = [&](int64_t at, auto load, auto store) {
+      Pair value = (load(x + at, 0) - all(centre)) * all(scale);
+      if (w != nullptr) value = value * load(w + at, 0);
+      if (b != nullptr) value = value + load(b + at, 0);
+      store(value, y + at);
+    };
+    for_each_pair(size, body, streamed);
   });
 }
 
@@ -117,53 +118,47 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> forward(
   return {out, added, mean, rstd};
 }
 
-// With n = (x - mean) rstd and h = grad w:  dx = rstd (h - mean(h) - n mean(h n)) + grad_added, the mean of h only where
-// centred;  dw = sum_rows grad n,  db = sum_rows grad.
+// With n = (x - mean) rstd and h = grad w:  dx = rstd (h - mean(h) - n mean(h n)) + grad_added, the mean of h only
+// where centred;  dw = sum_rows grad n,  db = sum_rows grad.
 template <bool centred, typename T>
 struct Backward {
   const T *grad, *x, *grad_added;
   const float *mean, *rstd, *weight;
   int64_t size;
   T* dx;  // null, as each of the other gradients, where it is not needed
+  bool streamed;
 
-  Pair normalised(Pair values, int64_t i) const {
-    if constexpr (centred) values = values - all(mean[i]);
-    return values * all(rstd[i]);
-  }
-
-  void input_row(int64_t i) const {
+  void row(int64_t i, float* dw, float* db) const {
     const T *g = grad + i * size, *row = x + i * size;
+    const Pair centre = all(centred ? mean[i] : 0), scale = all(rstd[i]);
+    const auto normalised = [&](Pair values) { return (centred ? values - centre : values) * scale; };
     double total_h = 0, total_hn = 0;
     for_each_part(size, [&](int64_t start, int64_t count) {
       Pair sum_h = all(0), sum_hn = all(0);
-      for_each_pair(count, [&](int64_t at, auto load, auto) {
-        Pair h = load(g + start + at, 0);
-        if (weight != nullptr) h = h * load(weight + start + at, 0);
-        if constexpr (centred) sum_h = sum_h + h;
-        sum_hn = fma(h, normalised(load(row + start + at, 0), i), sum_hn);
+      for_each_pair(count, [&](int64_t offset, auto load, auto store) {
+        const int64_t at = start + offset;
+        const Pair upstream = load(g + at, 0), n = normalised(load(row + at, 0));
+        if (dw != nullptr) store(fma(upstream, n, load(dw + at, 0)), dw + at);
+        if (db != nullptr) store(upstream + load(db + at, 0), db + at);
+        const Pair h = weight == nullptr ? upstream : upstream * load(weight + at, 0);
+        sum_h = sum_h + h;
+        sum_hn = fma(h, n, sum_hn);
       });
-      if constexpr (centred) total_h += sum(sum_h);
+      total_h += sum(sum_h);
       total_hn += sum(sum_hn);
     });
-    const Pair mean_h = all(static_cast<float>(total_h / size)), mean_hn = all(static_cast<float>(-total_hn / size));
-    for_each_pair(size, [&](int64_t at, auto load, auto store) {
+    if (dx == nullptr) return;
+    const Pair mean_h = all(centred ? total_h / size : 0), mean_hn = all(-total_hn / size);
+    const auto body = [&](int64_t at, auto load, auto store) {
       Pair h = load(g + at, 0);
       if (weight != nullptr) h = h * load(weight + at, 0);
-      Pair value = fma(normalised(load(row + at, 0), i), mean_hn, h);
+      Pair value = fma(normalised(load(row + at, 0)), mean_hn, h);
       if constexpr (centred) value = value - mean_h;
-      value = value * all(rstd[i]);
+      value = value * scale;
       if (grad_added != nullptr) value = value + load(grad_added + i * size + at, 0);
       store(value, dx + i * size + at);
-    });
-  }
-
-  void add_to_columns(int64_t i, float* dw, float* db) const {
-    const T *g = grad + i * size, *row = x + i * size;
-    for_each_pair(size, [&](int64_t at, auto load, auto store) {
-      const Pair upstream = load(g + at, 0);
-      if (dw != nullptr) store(fma(upstream, normalised(load(row + at, 0), i), load(dw + at, 0)), dw + at);
-      if (db != nullptr) store(upstream + load(db + at, 0), db + at);
-    });
+    };
+    for_each_pair(size, body, streamed);
   }
 };
 
@@ -179,13 +174,10 @@ void backward_rows(const Backward<centred, T>& rows, int64_t count, const at::Te
   float *parts_w = partial_w.mutable_data_ptr<float>(), *parts_b = partial_b.mutable_data_ptr<float>();
   at::parallel_for(0, blocks, std::max<int64_t>(1, rows_per_task(size) / block), [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
-      for (int64_t i = b * block; i < std::min(count, (b + 1) * block); ++i) {
-        if (rows.dx != nullptr) rows.input_row(i);
-        if (with_weight || with_bias) {
-          rows.add_to_columns(i, with_weight ? parts_w + b * size : nullptr, with_bias ? parts_b + b * size : nullptr);
-        }
-      }
+      float *dw = with_weight ? parts_w + b * size : nullptr, *db = with_bias ? parts_b + b * size : nullptr;
+      for (int64_t i = b * block; i < std::min(count, (b + 1) * block); ++i) rows.row(i, dw, db);
     }
+    finish_streams();
   });
   const auto total = [&](const float* parts, float* to) {
     for (int64_t b = 0; b < blocks; ++b) {
@@ -218,7 +210,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> backward(
           grad.const_data_ptr<scalar_t>(), input.const_data_ptr<scalar_t>(),
           grad_added.has_value() ? grad_added->const_data_ptr<scalar_t>() : nullptr, values_or_null(mean),
           rstd.const_data_ptr<float>(), values_or_null(weight), size,
-          for_input ? dx.mutable_data_ptr<scalar_t>() : nullptr};
+          for_input ? dx.mutable_data_ptr<scalar_t>() : nullptr, for_input && prepare(dx)};
       backward_rows(rows, count, dw, db);
     };
     if (mean.has_value()) {
