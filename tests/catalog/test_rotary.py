@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck, gradgradcheck
 
+from gradsmith import check
 from gradsmith.catalog import rotary_embedding
 
 
@@ -69,6 +70,32 @@ def test_every_dtype_is_within_rounding_of_float64(dtype, interleaved, backend):
     )
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize("angle_dtype", [torch.float32, torch.bfloat16])
+def test_queries_of_one_projection_and_angles_of_any_layout(dtype, interleaved, angle_dtype, backend):
+    theta = torch.randn(7, 24)
+    cos, sin = theta.cos().to(angle_dtype)[:, ::2], theta.sin().to(angle_dtype)[:, ::2]
+    packed = torch.randn(2, 7, 3, 5, 32).to(dtype)
+    ours, theirs = (
+        lambda x, f=f, c=c, s=s: f(x.permute(2, 0, 3, 1, 4)[1], c, s, interleaved)
+        for f, c, s in ((rotary_embedding, cos, sin), (plain, cos.double(), sin.double()))
+    )
+    assert_within_rounding(ours, theirs, [packed])
+    x = packed.permute(2, 0, 3, 1, 4)[1]
+    assert ours(packed).stride() == torch.empty_like(x).stride()
+    assert_within_rounding(lambda x: ours(x.mT.contiguous().mT), lambda x: theirs(x.mT.contiguous().mT), [packed])
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_in_float32_too_the_derivatives_are_those_of_the_plain_formula(interleaved, backend):
+    x, (cos, sin) = torch.randn(3, 4, 6, 20), angles(6, 8, torch.float32)
+    ours, theirs = (lambda x, c, s, f=f: f(x, c, s, interleaved) for f in (rotary_embedding, plain))
+    assert_agrees(ours, theirs, (x, cos, sin), exact=False, rtol=1e-5, atol=1e-5)
+    assert_agrees(ours, theirs, (x[:0], cos, sin), exact=False, rtol=1e-5, atol=1e-5)
+    assert_agrees(ours, theirs, (x, cos[:, :0], sin[:, :0]), exact=False, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("interleaved", [False, True])
 def test_products_of_queries_and_keys_depend_on_their_distance_alone(interleaved):
     cos, sin = angles(12, 4)
@@ -88,7 +115,14 @@ def test_the_gradient_is_the_rotation_back():
     torch.testing.assert_close(rotary_embedding(got, cos, sin), upstream)
 
 
-def test_the_input_is_not_saved_for_its_gradient():
+def test_the_checker_has_nothing_to_say(backend):
+    for dtype in (torch.float32, torch.float64):
+        x, (cos, sin) = torch.randn(2, 3, 5, 9, dtype=dtype, requires_grad=True), angles(5, 4, dtype)
+        report = check(rotary_embedding, (x, cos, sin))
+        assert report.of("error") == report.of("warning") == ()
+
+
+def test_the_input_is_not_saved_for_its_gradient(backend):
     cos, sin = angles(16, 4, torch.float32)
     x = torch.randn(8, 2, 16, 8, requires_grad=True)
     assert saved_bytes(lambda: rotary_embedding(x, cos, sin)) == 2 * 4 * 16 * 4

@@ -49,12 +49,13 @@ def test_no_flag_changes_the_meaning_of_nan_and_infinity():
 @pytest.mark.skipif(build.missing_tool() is not None, reason="nothing to compile with")
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="vector instructions of another kind")
 @pytest.mark.parametrize("capability", ["DEFAULT", "AVX2", "AVX512"])
-def test_the_sources_fit_torchs_headers_on_every_kind_of_processor(monkeypatch, capability):
+@pytest.mark.parametrize("source", sorted(path.name for path in build.SOURCES.glob("*.cpp")))
+def test_the_sources_fit_torchs_headers_on_every_kind_of_processor(monkeypatch, capability, source):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     headers = [*cpp_extension.include_paths(), sysconfig.get_path("include")]
     options = ["-std=c++20", "-fsyntax-only", *build.flags(), *(f"-I{folder}" for folder in headers)]
     compiler = os.environ.get("CXX", "c++")
-    result = subprocess.run([compiler, *options, str(build.SOURCES / "gated.cpp")], capture_output=True, text=True)
+    result = subprocess.run([compiler, *options, str(build.SOURCES / source)], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
 
 

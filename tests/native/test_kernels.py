@@ -315,6 +315,9 @@ def test_torch_library_accepts_the_operators(kernels):
         (kernels.norm_backward, (x, x, None, torch.ones(6), None, x, True, True, False)),
         (kernels.gated, (0, x, x)),
         (kernels.gated_backward, (1, x, x, x)),
+        (kernels.dropout, (x.t(), 0.5, 7)),
+        (kernels.rotary, (torch.randn(3, 6, 20).transpose(0, 1), *torch.rand(2, 6, 3, 8), False, -1.0)),
+        (kernels.rotary, (x[:1].expand(6, 40), *torch.rand(2, 6, 20), True, 1.0)),
     ]
     for operator, arguments in samples:
         results = torch.library.opcheck(

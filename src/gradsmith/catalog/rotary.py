@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from gradsmith.catalog.rows import accumulation, blocks, watched
 from gradsmith.define.op import op
+from gradsmith.native import kernels
 
 
 @op
@@ -63,6 +66,9 @@ def _(
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, sign: int) -> Tensor:
+    native = kernels(x, cos, sin)
+    if native is not None:
+        return _by_kernel(native, x, cos, sin, interleaved, sign)
     wide = accumulation(torch.promote_types(x.dtype, cos.dtype))
     count = cos.shape[-1]
     if watched():
@@ -83,6 +89,16 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, sign: int) -
         if wide != x.dtype:
             out[index] = result
     return out
+
+
+def _by_kernel(native: Any, x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, sign: int) -> Tensor:
+    cosines, sines = (_rows(angle.float()).expand(*x.shape[:-1], -1) for angle in (cos, sin))
+    return native.rotary(_rows(x), cosines, sines, interleaved, sign)  # type: ignore[no-any-return]
+
+
+def _rows(x: Tensor) -> Tensor:
+    """With the last dimension in order, as the kernel takes it; the others may lie anyhow."""
+    return x if x.stride(-1) == 1 else x.contiguous()
 
 
 def _pairs(x: Tensor, count: int, interleaved: bool) -> tuple[Tensor, Tensor]:

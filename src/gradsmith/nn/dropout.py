@@ -9,7 +9,7 @@ from gradsmith.catalog.dropout import dropout
 
 
 class Dropout(torch.nn.Dropout):
-    """`torch.nn.Dropout` on `gradsmith.catalog.dropout`, whose mask takes a bit an element.
+    """`torch.nn.Dropout` on `gradsmith.catalog.dropout`, whose mask takes a bit an element, or none at all.
 
     The mask need not be the one that torch draws from the same seed. With `inplace=True`, which overwrites the input,
     the forward is torch's own.
