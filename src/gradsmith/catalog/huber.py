@@ -16,6 +16,7 @@ from gradsmith.define.op import op
 _huber_backward: Any = torch.ops.aten.huber_loss_backward.default
 _smooth_l1_backward: Any = torch.ops.aten.smooth_l1_loss_backward.default
 _NONE = 0  # aten's number of the reduction "none"
+_ONE_PASS = 1 / 8  # as aten computes these losses
 Needs = Mapping[str, bool]
 Gradients = tuple[Tensor | None, Tensor | None]
 
@@ -58,7 +59,7 @@ def huber_loss(
         loss = functional.huber_loss(input, target, reduction="none", delta=delta)
         return loss if weight is None else loss * weight
 
-    return reduced(value, (input, target, weight), reduction)
+    return reduced(value, (input, target, weight), reduction, times=_ONE_PASS)
 
 
 @huber_loss.vjp("input", "target")
@@ -114,7 +115,7 @@ def smooth_l1_loss(input: Tensor, target: Tensor, reduction: str = "mean", beta:
     def value(input: Tensor, target: Tensor) -> Tensor:
         return functional.smooth_l1_loss(input, target, reduction="none", beta=beta)
 
-    return reduced(value, (input, target), reduction)
+    return reduced(value, (input, target), reduction, times=_ONE_PASS)
 
 
 @smooth_l1_loss.vjp("input", "target")
@@ -140,14 +141,16 @@ def _opposite(
 ) -> Gradients:
     """The gradients of input and target, of a loss of their difference: by aten in one pass, or differentiably."""
     shapes = [tensor.shape for tensor in (input, target, weight) if tensor is not None]
-    arriving = upstream(grad, torch.broadcast_shapes(*shapes), reduction)
+    common = torch.promote_types(input.dtype, target.dtype)
+    at_once = weight is None and not watched()
+    arriving = upstream(grad, torch.broadcast_shapes(*shapes), reduction, dtype=common if at_once else None)
     if weight is not None:
         arriving = arriving * weight
     if watched():
-        wide = accumulation(torch.promote_types(input.dtype, target.dtype))
+        wide = accumulation(common)
         for_input = arriving * slope(input.to(wide) - target.to(wide))
     else:
-        for_input = backward(arriving.to(torch.promote_types(input.dtype, target.dtype)), input, target)
+        for_input = backward(arriving.to(common), input, target)
     return (
         for_input.sum_to_size(input.shape) if needs["input"] else None,
         -for_input.sum_to_size(target.shape) if needs["target"] else None,

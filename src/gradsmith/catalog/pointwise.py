@@ -20,19 +20,25 @@ REDUCTIONS = ("none", "mean", "sum")
 
 
 def reduced(
-    value: Callable[..., Tensor], tensors: tuple[Tensor | None, ...], reduction: str, count: int | None = None
+    value: Callable[..., Tensor],
+    tensors: tuple[Tensor | None, ...],
+    reduction: str,
+    count: int | None = None,
+    times: float = 1,
 ) -> Tensor:
     """The losses of all elements, or their sum, or their mean, in the dtype of the tensors.
 
-    "mean" divides by `count`, which is the number of elements if None. Sums are taken in float32 at least.
+    "mean" divides by `count`, which is the number of elements if None. Sums are taken in float32 at least. `times` is
+    above 1 for a `value` with many intermediate results, so that they fit a cache, and below 1 for one with few passes,
+    which does not make up for the start of each in many small blocks.
     """
     views = _expanded(tensors)
     shape = next(view.shape for view in views if view is not None)
     dtype = reduce(torch.promote_types, [tensor.dtype for tensor in tensors if tensor is not None])
     if reduction == "none":
-        return _by_blocks(value, views, shape, dtype)
+        return _by_blocks(value, views, shape, dtype, times)
     wide = accumulation(dtype)
-    whole = [()] if watched() else blocks(shape)
+    whole = [()] if watched() else blocks(shape, times)
     sums = [value(*_at(views, index)).sum(dtype=wide) for index in whole]
     total = torch.stack(sums).sum() if len(sums) > 1 else sums[0]
     if reduction == "mean":
@@ -48,24 +54,27 @@ def gradient(
     dtype: torch.dtype,
     reduction: str,
     count: int | None = None,
+    times: float = 1,
 ) -> Tensor:
     """The gradient of an argument of this shape and dtype: `slope` of the upstream gradient and of the tensors."""
     common = torch.broadcast_shapes(shape, *[tensor.shape for tensor in tensors if tensor is not None])
     arriving = upstream(grad, common, reduction, count)
     views = _expanded((arriving, *tensors))
     # Where the argument was broadcast its gradient is a long sum.
-    result = _by_blocks(slope, views, common, dtype if shape == common else accumulation(dtype))
+    result = _by_blocks(slope, views, common, dtype if shape == common else accumulation(dtype), times)
     return result.sum_to_size(shape)
 
 
-def upstream(grad: Tensor, shape: torch.Size, reduction: str, count: int | None = None) -> Tensor:
-    """What arrives at the loss of each element, before the reduction."""
+def upstream(
+    grad: Tensor, shape: torch.Size, reduction: str, count: int | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
+    """What arrives at the loss of each element, before the reduction; of a sum or mean it takes no memory."""
     if reduction == "none":
-        return grad.expand(shape)
+        return grad.to(dtype or grad.dtype).expand(shape)
     wide = grad.to(accumulation(grad.dtype))
     if reduction == "mean":
         wide = wide / max(1, shape.numel() if count is None else count)
-    return wide.expand(shape)
+    return wide.to(dtype or wide.dtype).expand(shape)  # once expanded, another dtype would be a copy of every element
 
 
 def check_reduction(name: str, reduction: str, allowed: tuple[str, ...] = REDUCTIONS) -> None:
@@ -91,13 +100,17 @@ def check_same_shape(name: str, input: Tensor, target: Tensor, names: tuple[str,
 
 
 def _by_blocks(
-    function: Callable[..., Tensor], views: list[Tensor | None], shape: torch.Size, dtype: torch.dtype
+    function: Callable[..., Tensor],
+    views: list[Tensor | None],
+    shape: torch.Size,
+    dtype: torch.dtype,
+    times: float = 1,
 ) -> Tensor:
     if watched():
         return function(*views).to(dtype)
     first = next(view for view in views if view is not None)
     out = torch.empty(shape, dtype=dtype, device=first.device)
-    for index in blocks(shape):
+    for index in blocks(shape, times):
         out[index] = function(*_at(views, index))
     return out
 

@@ -79,7 +79,7 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, sign: int) -
         return torch.cat((features.to(x.dtype), x[..., 2 * count :]), -1)
     out = torch.empty_like(x)
     cosines, sines = (angle.to(wide).expand(*x.shape[:-1], count) for angle in (cos, sin))
-    for index in blocks(x.shape[:-1], x.shape[-1]):
+    for index in blocks(x.shape[:-1], 2 * x.shape[-1]):  # what is read, and what is made of it
         part, c, s = x[index].to(wide), cosines[index], sines[index]
         result = out[index] if wide == x.dtype else torch.empty_like(part)  # rounded once, in whole rows
         (a, b), (to_a, to_b) = _pairs(part, count, interleaved), _pairs(result, count, interleaved)

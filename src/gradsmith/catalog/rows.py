@@ -32,7 +32,7 @@ def pieces(rows: int, columns: int) -> Iterator[slice]:
         yield slice(start, min(rows, start + step))
 
 
-def blocks(shape: Sequence[int], times: int = 1) -> Iterator[tuple[slice, ...]]:
+def blocks(shape: Sequence[int], times: float = 1) -> Iterator[tuple[slice, ...]]:
     """Indices that take a tensor of this shape apart, each about as large as a cache; an element stands for `times`.
 
     They are for tensors of any strides, expanded ones too: no dimension is merged with another.
@@ -46,7 +46,7 @@ def blocks(shape: Sequence[int], times: int = 1) -> Iterator[tuple[slice, ...]]:
             for rest in blocks(shape[1:], times):
                 yield (slice(index, index + 1), *rest)
     else:
-        step = _PIECE // inner
+        step = int(_PIECE / inner)
         for start in range(0, shape[0], step):
             yield (slice(start, start + step),)
 
