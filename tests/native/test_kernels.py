@@ -247,6 +247,7 @@ def test_large_results_in_new_and_in_used_memory_are_those_of_their_parts(kernel
             kernels.gated(0, x, g),
             *kernels.gated_backward(1, g, x, g),
             kernels.logsumexp_backward(torch.ones(len(x)), x),
+            *fused(kernels, x, x.argmax(1)),
         ]
 
     pieces = [everything(*part) for part in zip(x.chunk(16), g.chunk(16), strict=True)]

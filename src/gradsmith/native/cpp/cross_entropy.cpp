@@ -132,7 +132,8 @@ float row_loss(const Z* z, const Row& row, const Loss& loss) {
 // scale * (softmax_c (sum of weights) - s/C w_c - (1-s) w_y 1[c = y]), times the derivative of the cap. From the
 // exponentials of the row where they were kept. `next` is brought into cache meanwhile.
 template <typename Z, typename T>
-void row_gradient(const Z* z, T* to, const Row& row, const Loss& loss, const Exponentials* kept, const T* next) {
+void row_gradient(
+    const Z* z, T* to, const Row& row, const Loss& loss, const Exponentials* kept, const T* next, bool streamed) {
   if (row.sums.top == -kInfinity) {  // no logit is finite, and none can change that
     std::fill(to, to + row.size, static_cast<T>(0));
     return;
@@ -147,7 +148,7 @@ void row_gradient(const Z* z, T* to, const Row& row, const Loss& loss, const Exp
       const float block_top = kept->tops[start / kBlock];
       block_share = block_top == row.sums.top ? share : share * std::exp(block_top - row.sums.top);
     }
-    for_each_pair(std::min(kBlock, row.size - start), [&](int64_t offset, auto load, auto store) {
+    const auto body = [&](int64_t offset, auto load, auto store) {
       const int64_t at = start + offset;
       prefetch(next + at);
       if constexpr (sizeof(T) == 4) prefetch(next + at + kHalf);
@@ -163,7 +164,8 @@ void row_gradient(const Z* z, T* to, const Row& row, const Loss& loss, const Exp
         gradient = gradient * (all(1) - ratio * ratio);
       }
       store(gradient, to + at);
-    });
+    };
+    for_each_pair(std::min(kBlock, row.size - start), body, streamed);
   }
   float at_label = share * std::exp(label_value - row.sums.top) - row.scale * row.on_label;
   if (row.on_all != 0) at_label -= row.scale * row.on_all * (loss.weight == nullptr ? 1 : loss.weight[row.label]);
@@ -182,10 +184,11 @@ struct Rows {
 // One row that is not ignored: its loss, and its gradient unless `to` is null.
 template <typename Z, typename T>
 float run_row(
-    const Z* z, T* to, int64_t size, int64_t label, float scale, const Loss& loss, Exponentials* kept, const T* next) {
+    const Z* z, T* to, int64_t size, int64_t label, float scale, const Loss& loss, Exponentials* kept, const T* next,
+    bool streamed) {
   const Row row(size, label, scale, log_sum_exp(z, size, to == nullptr ? nullptr : kept), loss);
   const float value = row_loss(z, row, loss);
-  if (to != nullptr) row_gradient(z, to, row, loss, kept, next);
+  if (to != nullptr) row_gradient(z, to, row, loss, kept, next, streamed);
   return value;
 }
 
@@ -196,6 +199,7 @@ void run_rows(const Rows& rows, const Loss& loss) {
   const T* from = rows.logits.const_data_ptr<T>();
   T* to = rows.scale == nullptr ? nullptr : rows.gradient->mutable_data_ptr<T>();
   const int64_t to_stride = rows.scale == nullptr ? 0 : rows.gradient->stride(0);
+  const bool streamed = to != nullptr && to != from && prepare(*rows.gradient);  // in place it is in cache
   at::parallel_for(0, count, rows_per_task(size), [&](int64_t begin, int64_t end) {
     Exponentials kept;
     if (to != nullptr) kept.resize(size);
@@ -213,11 +217,12 @@ void run_rows(const Rows& rows, const Loss& loss) {
       const T* next = i + 1 < end ? row + stride : row;
       if (loss.cap != 0) {
         cap_row(row, capped.data(), size, loss.cap);
-        rows.losses[i] = run_row(capped.data(), gradient, size, label, scale, loss, &kept, next);
+        rows.losses[i] = run_row(capped.data(), gradient, size, label, scale, loss, &kept, next, streamed);
       } else {
-        rows.losses[i] = run_row(row, gradient, size, label, scale, loss, &kept, next);
+        rows.losses[i] = run_row(row, gradient, size, label, scale, loss, &kept, next, streamed);
       }
     }
+    finish_streams();
   });
 }
 
