@@ -10,6 +10,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional
 
 from gradsmith.catalog import huber_loss, smooth_l1_loss
+from gradsmith.catalog.pointwise import upstream
 
 REDUCTIONS = ("none", "sum", "mean")
 PAIRS = {
@@ -138,3 +139,10 @@ def test_what_does_not_fit_is_named():
         huber_loss(x, x, delta=0)
     with pytest.raises(RuntimeError, match="smooth_l1_loss: beta is -1, expected a number that is not below 0"):
         smooth_l1_loss(x, x, beta=-1)
+
+
+def test_what_arrives_at_each_element_of_a_mean_takes_no_memory_in_any_dtype():
+    arriving = upstream(torch.ones(()), torch.Size((4, 8)), "mean", dtype=torch.bfloat16)
+    assert arriving.dtype == torch.bfloat16
+    assert arriving.untyped_storage().nbytes() == 2
+    assert torch.equal(arriving, torch.full((4, 8), 1 / 32, dtype=torch.bfloat16))
