@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from gradsmith import reuse_memory
+
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 KNOWN = [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]  # of counter 0 and key 0, as the authors publish it
 LOW = 2**32 - 1
@@ -79,6 +81,19 @@ def test_the_mask_is_the_same_on_any_number_of_threads(kernels, threads):
         results.append([kernels.dropout(x, 0.5, 4), kernels.dropout(x.t(), 0.5, 4), kernels.dropout(x[:, 1:], 0.5, 4)])
     for other in results[1:]:
         assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("columns", [1024, 1001])
+def test_large_results_in_new_and_in_used_memory_are_the_same(kernels, dtype, columns):
+    x = torch.randn(2**25 // dtype.itemsize // columns // 2 * 2 + 64, columns).to(dtype)
+    half = len(x) // 2
+    want = kernels.dropout(x[:half], 0.5, 4)  # small enough to be written as ever
+    with reuse_memory():
+        for _ in range(3):
+            got = kernels.dropout(x, 0.5, 4)
+            assert torch.equal(got[:half], want)
+            assert torch.equal(got != 0, mask(kernels, x.numel(), 0.5, 4, dtype).view_as(x))
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])

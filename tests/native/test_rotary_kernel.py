@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from gradsmith import reuse_memory
+
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 UNIT = {torch.float32: 2**-22, torch.bfloat16: 2**-8, torch.float16: 2**-10}
 
@@ -76,6 +78,21 @@ def test_the_results_are_the_same_bits_on_any_number_of_threads(kernels, threads
         results.append([kernels.rotary(x, cos, sin, interleaved, 1) for interleaved in (False, True)])
     for other in results[1:]:
         assert all(torch.equal(one, two) for one, two in zip(results[0], other, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [64, 65, 96])
+def test_large_results_in_new_and_in_used_memory_are_those_of_their_parts(kernels, dtype, size):
+    length = 2**25 // dtype.itemsize // size // 64 // 8 * 8 + 8
+    x, (cos, sin) = torch.randn(8, 8, length, size).to(dtype), angles((length,), 32)
+    everything = lambda x: [
+        kernels.rotary(x, *(angle.expand(*x.shape[:-1], 32) for angle in (cos, sin)), interleaved, 1)
+        for interleaved in (False, True)
+    ]
+    want = [torch.cat(parts) for parts in zip(*map(everything, x.split(1)), strict=True)]
+    with reuse_memory():
+        for _ in range(3):
+            assert all(torch.equal(a, b) for a, b in zip(everything(x), want, strict=True))
 
 
 def test_what_it_cannot_take_is_refused(kernels):

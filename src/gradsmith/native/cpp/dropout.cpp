@@ -58,6 +58,7 @@ class Elements {
 at::Tensor dropout(const at::Tensor& input, double p, int64_t seed) {
   TORCH_CHECK(p > 0 && p < 1, "a probability between 0 and 1");
   at::Tensor out = at::empty(input.sizes(), input.options());
+  const bool streamed = prepare(out);
   Dimensions leading;
   for (int64_t d = 0; d + 1 < input.dim(); ++d) leading.push_back(d);
   const Philox random(static_cast<uint64_t>(seed));
@@ -80,11 +81,13 @@ at::Tensor dropout(const at::Tensor& input, double p, int64_t seed) {
           const Ints keep = Ints::loadu(bits + at) >= smallest_kept;
           return value & at::vec::cast<float, int32_t>(keep);  // no product: an infinity that is dropped is 0
         };
-        for_each_pair(count, [&](int64_t at, auto load, auto store) {
+        const auto body = [&](int64_t at, auto load, auto store) {
           const Pair value = load(x + at, 0) * scale;
           store(Pair{kept(value.low, at), kept(value.high, at + kHalf)}, to + block * size + at);
-        });
+        };
+        for_each_pair(count, body, streamed);
       }
+      finish_streams();
     });
   });
   return out;

@@ -28,39 +28,57 @@ void write(const Vec& values, T* to, int64_t count) {
   }
 }
 
+template <typename V>
 struct Turned {
-  Vec first, second;
+  V first, second;
 };
 
-inline Turned turn(const Vec& a, const Vec& b, const Vec& cosine, const Vec& sine) {
-  return {at::vec::fmadd(a, cosine, (b * sine).neg()), at::vec::fmadd(b, cosine, a * sine)};
+template <typename V>
+inline Turned<V> turn(const V& a, const V& b, const V& cosine, const V& sine) {
+  return {a * cosine - b * sine, b * cosine + a * sine};
 }
 
-// Feature k with feature pairs + k.
 template <typename T>
-void turn_halves(const T* x, const float* cosines, const float* sines, const Vec& sign, int64_t pairs, T* to) {
-  for (int64_t at = 0; at < pairs; at += kHalf) {
-    const int64_t count = std::min(kHalf, pairs - at);
-    const Vec sine = read(sines + at, count) * sign;
-    const Turned both = turn(read(x + at, count), read(x + pairs + at, count), read(cosines + at, count), sine);
-    write(both.first, to + at, count);
-    write(both.second, to + pairs + at, count);
+struct Row {
+  const T* x;
+  const float *cosines, *sines;
+  float sign;
+  int64_t pairs;
+  T* to;
+
+  // Feature k with feature pairs + k.
+  void turn_halves(bool streamed) const {
+    const int64_t whole = pairs / kStep * kStep;
+    const auto body = [&](int64_t at, auto load, auto store) {
+      const Pair cosine = load(cosines + at, 0), sine = load(sines + at, 0) * all(sign);
+      const auto both = turn(load(x + at, 0), load(x + pairs + at, 0), cosine, sine);
+      store(both.first, to + at);
+      store(both.second, to + pairs + at);
+    };
+    for_each_pair(whole, body, streamed && whole == pairs);
+    for (int64_t at = whole; at < pairs; at += kHalf) {  // 16 pairs are usual, and half a step of the widest vectors
+      const int64_t count = std::min(kHalf, pairs - at);
+      const Vec cosine = read(cosines + at, count), sine = read(sines + at, count) * Vec(sign);
+      const auto both = turn(read(x + at, count), read(x + pairs + at, count), cosine, sine);
+      write(both.first, to + at, count);
+      write(both.second, to + pairs + at, count);
+    }
   }
-}
 
-// Feature 2k with feature 2k + 1.
-template <typename T>
-void turn_neighbours(const T* x, const float* cosines, const float* sines, const Vec& sign, int64_t pairs, T* to) {
-  for_each_pair(2 * pairs, [&](int64_t at, auto load, auto store) {
-    const int64_t count = std::min(kHalf, pairs - at / 2);
-    const Pair features = load(x + at, 0);
-    const auto [a, b] = at::vec::deinterleave2(features.low, features.high);
-    const Vec sine = read(sines + at / 2, count) * sign;
-    const Turned both = turn(a, b, read(cosines + at / 2, count), sine);
-    const auto [low, high] = at::vec::interleave2(both.first, both.second);
-    store(Pair{low, high}, to + at);
-  });
-}
+  // Feature 2k with feature 2k + 1.
+  void turn_neighbours(bool streamed) const {
+    const auto body = [&](int64_t at, auto load, auto store) {
+      const int64_t count = std::min(kHalf, pairs - at / 2);
+      const Pair features = load(x + at, 0);
+      const auto [a, b] = at::vec::deinterleave2(features.low, features.high);
+      const Vec cosine = read(cosines + at / 2, count), sine = read(sines + at / 2, count) * Vec(sign);
+      const auto both = turn(a, b, cosine, sine);
+      const auto [low, high] = at::vec::interleave2(both.first, both.second);
+      store(Pair{low, high}, to + at);
+    };
+    for_each_pair(2 * pairs, body, streamed);
+  }
+};
 
 // The dimensions but for the last, in the order in which they lie in memory.
 Dimensions in_order(const at::Tensor& x) {
@@ -86,7 +104,7 @@ at::Tensor rotary(
   if (out.stride(-1) != 1) out = at::empty(x.sizes(), x.options());
   if (x.numel() == 0) return out;
   const Dimensions leading = in_order(x);
-  const Vec turned(static_cast<float>(sign));
+  const bool streamed = prepare(out) && size * x.element_size() % kLine == 0;
   GRADSMITH_DISPATCH(x.scalar_type(), "gradsmith rotary", [&] {
     const scalar_t* from = x.const_data_ptr<scalar_t>();
     const float *cosines = cos.const_data_ptr<float>(), *sines = sin.const_data_ptr<float>();
@@ -94,16 +112,18 @@ at::Tensor rotary(
     at::parallel_for(0, x.numel() / size, rows_per_task(size), [&](int64_t begin, int64_t end) {
       Rows in(x, leading, begin), c(cos, leading, begin), s(sin, leading, begin), result(out, leading, begin);
       for (int64_t i = begin; i < end; ++i) {
-        const scalar_t* row = from + in.offset();
-        scalar_t* target = to + result.offset();
+        const Row<scalar_t> row{
+            from + in.offset(), cosines + c.offset(), sines + s.offset(), static_cast<float>(sign), pairs,
+            to + result.offset()};
         if (interleaved) {
-          turn_neighbours(row, cosines + c.offset(), sines + s.offset(), turned, pairs, target);
+          row.turn_neighbours(streamed);
         } else {
-          turn_halves(row, cosines + c.offset(), sines + s.offset(), turned, pairs, target);
+          row.turn_halves(streamed);
         }
-        std::copy(row + 2 * pairs, row + size, target + 2 * pairs);
+        std::copy(row.x + 2 * pairs, row.x + size, row.to + 2 * pairs);
         for (Rows* rows : {&in, &c, &s, &result}) rows->next();
       }
+      finish_streams();
     });
   });
   return out;
