@@ -32,6 +32,46 @@ def forward_ad_active() -> bool:
     return getattr(forward_ad, "_current_level", 0) >= 0
 
 
+def _never(tensor: torch.Tensor) -> bool:
+    return False
+
+
+_FORMER_VMAP = all(
+    hasattr(home, name)
+    for home, name in (
+        (torch, "_add_batch_dim"),
+        (torch, "_remove_batch_dim"),
+        (torch._C, "_vmapmode_increment_nesting"),
+        (torch._C, "_vmapmode_decrement_nesting"),
+        (torch._C, "_functorch"),
+    )
+)
+
+# Whether the tensor is one of torch's former vmap, which `is_grads_batched` uses. Missing, it or a name above: no tensor
+# is, and that vmap does what it can.
+is_former_batched: Callable[[torch.Tensor], bool] = (
+    getattr(torch._C._functorch, "is_legacy_batchedtensor", _never) if _FORMER_VMAP else _never
+)
+
+
+def leave_former_vmap(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor with its batch as the first dimension."""
+    out: torch.Tensor = torch._remove_batch_dim(tensor, _former_level(), 1, 0)
+    return out
+
+
+def enter_former_vmap(tensor: torch.Tensor) -> torch.Tensor:
+    """The inverse."""
+    out: torch.Tensor = torch._add_batch_dim(tensor, 0, _former_level())
+    return out
+
+
+def _former_level() -> int:
+    level = int(torch._C._vmapmode_increment_nesting()) - 1
+    torch._C._vmapmode_decrement_nesting()
+    return level
+
+
 def forward_ad_enabled() -> AbstractContextManager[Any]:
     """Let the tangents of outer levels pass through a jvp rule; torch switches all levels off inside one.
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gradsmith.define import connect, precision
 from gradsmith.define._private import autocast_anywhere, forward_ad_active, functorch_active, is_view
+from gradsmith.define.batched_gradients import arrives_batched, pull_batched
 from gradsmith.define.errors import MissingFormula, SecondDerivativeError
 from gradsmith.define.forward_mode import push
 from gradsmith.define.guard import anchor, refuse
@@ -193,6 +194,8 @@ def from_output(output: Any) -> Tensor | Returned:
 
 def pull(primitive: Primitive, ctx: Any, kept: Saved, upstream: Sequence[Any]) -> tuple[Any, ...]:
     """The backward of every primitive: gradients for the flat arguments, from the upstream gradients."""
+    if arrives_batched(upstream):
+        return pull_batched(lambda grads: pull(primitive, ctx, kept, grads), upstream)
     if upstream[0] is None and all(grad is None for grad in upstream):
         grads: Sequence[Any] = [None] * len(kept.plan.needs)
     elif kept.autocast is not None or autocast_anywhere():
