@@ -47,8 +47,8 @@ _FORMER_VMAP = all(
     )
 )
 
-# Whether the tensor is one of torch's former vmap, which `is_grads_batched` uses. Missing, or a name above: no tensor is,
-# and that vmap does what it can.
+# Whether the tensor is one of torch's former vmap, which `is_grads_batched` uses.
+# Missing, or one of the names above: no tensor is, and that vmap does what it can.
 is_former_batched: Callable[[torch.Tensor], bool] = (
     getattr(torch._C._functorch, "is_legacy_batchedtensor", _never) if _FORMER_VMAP else _never
 )
