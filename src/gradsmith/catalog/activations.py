@@ -18,11 +18,11 @@ _silu_backward: Any = torch.ops.aten.silu_backward.default
 _gelu_backward: Any = torch.ops.aten.gelu_backward.default
 _silu_backward_out: Any = torch.ops.aten.silu_backward.grad_input
 _gelu_backward_out: Any = torch.ops.aten.gelu_backward.grad_input
-SILU, _GELU, _GELU_TANH = 0, 1, 2  # as the kernels number them
+_SILU, _GELU, _GELU_TANH = 0, 1, 2  # as the kernels number them
 _MEMORY = ("save", "recompute")
 
 
-@op(input=lambda grad, input: _slope(SILU, grad, input))
+@op(input=lambda grad, input: _slope(_SILU, grad, input))
 def silu(input: Tensor) -> Tensor:
     """x σ(x), σ the logistic function: as `torch.nn.functional.silu`, also called swish.
 
@@ -81,14 +81,14 @@ def swiglu(gate: Tensor, up: Tensor, *, memory: str = "save") -> Tensor:
     >>> swiglu(torch.tensor([1.0]), torch.tensor([2.0]))
     tensor([1.4621])
     """
-    check_gated("swiglu", gate, up)
-    out, active = _gated_and_kept("swiglu", SILU, gate, up, memory)
+    _check_gated("swiglu", gate, up)
+    out, active = _gated_and_kept("swiglu", _SILU, gate, up, memory)
     return keep(out, active=active)  # type: ignore[return-value]  # an op unpacks it
 
 
 @swiglu.vjp("gate", "up")
 def _(grad: Tensor, gate: Tensor, up: Tensor, active: Tensor | None) -> tuple[Tensor, Tensor]:
-    return gated_gradients(SILU, grad, gate, up, active)
+    return _gated_gradients(_SILU, grad, gate, up, active)
 
 
 @op
@@ -111,14 +111,14 @@ def geglu(gate: Tensor, up: Tensor, approximate: str = "none", *, memory: str = 
     >>> geglu(torch.tensor([1.0]), torch.tensor([2.0]))
     tensor([1.6827])
     """
-    check_gated("geglu", gate, up)
+    _check_gated("geglu", gate, up)
     out, active = _gated_and_kept("geglu", _kind(approximate), gate, up, memory)
     return keep(out, active=active)  # type: ignore[return-value]
 
 
 @geglu.vjp("gate", "up")
 def _(grad: Tensor, gate: Tensor, up: Tensor, approximate: str, active: Tensor | None) -> tuple[Tensor, Tensor]:
-    return gated_gradients(_kind(approximate), grad, gate, up, active)
+    return _gated_gradients(_kind(approximate), grad, gate, up, active)
 
 
 def _gated_and_kept(name: str, kind: int, gate: Tensor, up: Tensor, memory: str) -> tuple[Tensor, Tensor | None]:
@@ -126,12 +126,12 @@ def _gated_and_kept(name: str, kind: int, gate: Tensor, up: Tensor, memory: str)
     if memory not in _MEMORY:
         raise ValueError(f"{name}: memory must be one of {', '.join(map(repr, _MEMORY))}, got {memory!r}")
     if memory == "recompute" or kernels(gate, up) is not None:
-        return recomputable(gated(kind, gate, up), gated, kind, gate, up), None
+        return recomputable(_gated(kind, gate, up), _gated, kind, gate, up), None
     active = recomputable(_activate(kind, gate), _activate, kind, gate)
     return recomputable(active * up, _gated_at_once, kind, gate, up), active
 
 
-def gated(kind: int, gate: Tensor, up: Tensor) -> Tensor:
+def _gated(kind: int, gate: Tensor, up: Tensor) -> Tensor:
     native = kernels(gate, up)
     if native is not None:
         rows = (_rows(tensor) for tensor in (gate, up))
@@ -149,7 +149,7 @@ def _gated_at_once(kind: int, gate: Tensor, up: Tensor) -> Tensor:
     return _activate(kind, gate) * up
 
 
-def gated_gradients(
+def _gated_gradients(
     kind: int, grad: Tensor, gate: Tensor, up: Tensor, active: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     native = kernels(grad, gate, up)
@@ -172,12 +172,12 @@ def gated_gradients(
 
 
 def _activate(kind: int, x: Tensor) -> Tensor:
-    return functional.silu(x) if kind == SILU else functional.gelu(x, approximate=_name(kind))
+    return functional.silu(x) if kind == _SILU else functional.gelu(x, approximate=_name(kind))
 
 
 def _slope(kind: int, grad: Tensor, x: Tensor) -> Tensor:
     """The gradient of an activation: in one pass, and where that has no derivative of its own, written out."""
-    if kind != SILU:
+    if kind != _SILU:
         return _gelu_backward(grad, x, approximate=_name(kind))  # type: ignore[no-any-return]
     if not watched():
         return _silu_backward(grad, x)  # type: ignore[no-any-return]
@@ -187,7 +187,7 @@ def _slope(kind: int, grad: Tensor, x: Tensor) -> Tensor:
 
 
 def _slope_into(out: Tensor, kind: int, grad: Tensor, x: Tensor) -> None:
-    if kind == SILU:
+    if kind == _SILU:
         _silu_backward_out(grad, x, grad_input=out)
     else:
         _gelu_backward_out(grad, x, approximate=_name(kind), grad_input=out)
@@ -208,7 +208,7 @@ def _rows(tensor: Tensor) -> Tensor:
     return rows if rows.shape[1] <= 1 or rows.stride(1) == 1 else rows.contiguous()
 
 
-def check_gated(name: str, gate: Tensor, up: Tensor) -> None:
+def _check_gated(name: str, gate: Tensor, up: Tensor) -> None:
     if gate.shape != up.shape or gate.dtype != up.dtype:
         raise RuntimeError(
             f"{name}: `up` is {up.dtype} of shape {list(up.shape)}, expected {gate.dtype} of shape "
