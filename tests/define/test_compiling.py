@@ -44,7 +44,7 @@ def test_what_is_gone_by_then_is_not_told(monkeypatch):
     class Owner:
         pass
 
-    monkeypatch.setattr(compiling, "_COMPILER", "a module that is not there")
+    monkeypatch.setattr(compiling, "COMPILER", "a module that is not there")
     monkeypatch.setattr(compiling, "_waiting", [])
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     told = []

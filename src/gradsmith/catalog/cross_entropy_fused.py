@@ -11,7 +11,7 @@ from gradsmith.catalog.cross_entropy_inplace import spend, why_not
 from gradsmith.catalog.rows import accumulation, watched
 from gradsmith.catalog.softmax_loss import check_labels, losses_and_gradient, reduced, row_scale
 from gradsmith.catalog.softmax_step import Loss
-from gradsmith.define._private import forward_ad_active, functorch_active
+from gradsmith.define._private import transformed
 from gradsmith.define.classic import Function
 from gradsmith.define.errors import CallError
 from gradsmith.native import kernels
@@ -136,8 +136,7 @@ def are_rows(logits: Tensor, targets: Tensor, weight: Tensor | None) -> bool:
 
 def _wanted(logits: Tensor) -> bool:
     """Whether a backward may follow, and nothing transforms the call."""
-    transformed = functorch_active() or forward_ad_active() or torch.compiler.is_compiling()
-    return torch.is_grad_enabled() and logits.requires_grad and not transformed
+    return torch.is_grad_enabled() and logits.requires_grad and not transformed()
 
 
 def _complaint(logits: Tensor, targets: Tensor, weight: Tensor | None) -> str | None:

@@ -11,7 +11,7 @@ from gradsmith.catalog.linear_chunks import Problem, gradients, losses_of
 from gradsmith.catalog.rows import accumulation, watched
 from gradsmith.catalog.softmax_loss import losses_and_gradient, reduced, row_scale
 from gradsmith.catalog.softmax_step import Loss
-from gradsmith.define._private import forward_ad_active, functorch_active
+from gradsmith.define._private import transformed
 from gradsmith.define.errors import CallError
 from gradsmith.define.keep import keep
 from gradsmith.define.op import Op
@@ -196,8 +196,7 @@ def _(
 
 def _wanted(*tensors: Tensor | None) -> tuple[bool, bool, bool]:
     """Which gradients a backward may ask for: none without grad mode, and under torch.func not known in the forward."""
-    transformed = functorch_active() or forward_ad_active() or torch.compiler.is_compiling()
-    live = torch.is_grad_enabled() and not transformed
+    live = torch.is_grad_enabled() and not transformed()
     first, second, third = (live and tensor is not None and tensor.requires_grad for tensor in tensors)
     return first, second, third
 

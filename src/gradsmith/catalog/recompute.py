@@ -62,11 +62,11 @@ def recomputable(out: Tensor, function: Callable[..., Tensor], *args: Any) -> Te
     """
     book = getattr(_here, "book", None)
     if book is not None and out.numel() >= _SMALLEST and out.is_contiguous() and not watched():
-        book.enter(out, Recipe(function, args, book.pack, precision.current((out,))))
+        book.enter(out, _Recipe(function, args, book.pack, precision.current((out,))))
     return out
 
 
-class Recipe:
+class _Recipe:
     """How a tensor is computed again."""
 
     def __init__(
@@ -101,7 +101,7 @@ class Recipe:
 class _View:
     """A view of what a recipe gives."""
 
-    recipe: Recipe
+    recipe: _Recipe
     size: torch.Size
     stride: tuple[int, ...]
     offset: int
@@ -112,7 +112,7 @@ class _Entry:
     memory: ReferenceType[Any]
     dtype: torch.dtype
     version: int
-    recipe: Recipe
+    recipe: _Recipe
 
 
 class _Book:
@@ -121,7 +121,7 @@ class _Book:
     def __init__(self) -> None:
         self._entries: dict[int, _Entry] = {}
 
-    def enter(self, out: Tensor, recipe: Recipe) -> None:
+    def enter(self, out: Tensor, recipe: _Recipe) -> None:
         memory = out.untyped_storage()
         if memory.nbytes() != out.nbytes:
             return

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from gradsmith.define._private import forward_ad_active, functorch_active
+from gradsmith.define._private import transformed
 
 _PIECE = 2**19
 _FEWEST_ROWS = 128
@@ -18,7 +18,7 @@ def watched() -> bool:
 
     Then whole tensors are right, and nothing may be overwritten.
     """
-    return torch.is_grad_enabled() or functorch_active() or forward_ad_active() or torch.compiler.is_compiling()
+    return torch.is_grad_enabled() or transformed()
 
 
 def pieces(rows: int, columns: int) -> Iterator[slice]:

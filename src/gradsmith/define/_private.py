@@ -32,6 +32,11 @@ def forward_ad_active() -> bool:
     return getattr(forward_ad, "_current_level", 0) >= 0
 
 
+def transformed() -> bool:
+    """Whether torch.func, forward mode or torch.compile looks on at what is computed now."""
+    return functorch_active() or forward_ad_active() or torch.compiler.is_compiling()
+
+
 def _never(tensor: torch.Tensor) -> bool:
     return False
 
@@ -84,6 +89,10 @@ def forward_ad_enabled() -> AbstractContextManager[Any]:
 NESTED_FORWARD_MODE = hasattr(forward_ad, "_set_fwd_grad_enabled")
 
 
+# The module of torch's compiler. Missing: it is never imported, and nobody is told of it.
+COMPILER = "torch._dynamo"
+
+
 def in_graph(function: F) -> F:
     """Make `function` one call in a graph that torch.compile captures, traced with its autograd rule kept.
 
@@ -111,7 +120,7 @@ def version(tensor: torch.Tensor) -> int:
 
 def is_view(tensor: torch.Tensor) -> bool:
     """Whether the tensor is a view of another. Missing: it is taken for none."""
-    return getattr(tensor, "_base", None) is not None
+    return base_of(tensor) is not tensor
 
 
 def base_of(tensor: torch.Tensor) -> torch.Tensor:

@@ -11,14 +11,15 @@ from types import ModuleType
 from typing import TypeVar
 from weakref import ref
 
+from gradsmith.define._private import COMPILER
+
 T = TypeVar("T")
-_COMPILER = "torch._dynamo"
 _waiting: list[Callable[[], None]] = []
 
 
 def when_compiling(owner: T, tell: Callable[[T], None]) -> None:
     """Call `tell(owner)` as soon as the compiler is there: now, or when it is imported, if `owner` still lives."""
-    if _COMPILER in sys.modules:
+    if COMPILER in sys.modules:
         tell(owner)
         return
     if not _waiting:
@@ -39,7 +40,7 @@ class _Import(MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name != _COMPILER:
+        if name != COMPILER:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from torch import Tensor
-from torch.compiler import is_compiling
 
 from gradsmith.define import tree
-from gradsmith.define._private import base_of, forward_ad_active, functorch_active, is_view
+from gradsmith.define._private import base_of, is_view, transformed
 from gradsmith.define.errors import CallError, FormulaError, GradsmithError
 from gradsmith.define.formula import Formula, Vocabulary
 from gradsmith.define.keep import Constant, Kept
@@ -253,7 +252,7 @@ def _fresh(out: Any, args: Values) -> Any:
     for arg in args:
         if out is arg and isinstance(out, Tensor):
             return out.clone()
-    if isinstance(out, Tensor) and is_view(out) and not (functorch_active() or forward_ad_active() or is_compiling()):
+    if isinstance(out, Tensor) and is_view(out) and not transformed():
         bases = [base_of(arg) for arg in args if isinstance(arg, Tensor)]
         if not any(base_of(out) is base for base in bases):
             return out.detach()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gradsmith.define._private import forward_ad_active, functorch_active
+from gradsmith.define._private import transformed
 
 DTYPES = frozenset({torch.float32, torch.bfloat16, torch.float16})
 PLAIN = (Tensor, torch.nn.Parameter)  # no subclass: those have their own ways with an operator
@@ -61,7 +61,7 @@ def kernels(*tensors: Tensor | None) -> Any:
     for tensor in tensors:
         if tensor is not None and not _plain(tensor, watched):
             return None
-    if torch.compiler.is_compiling() or functorch_active() or forward_ad_active():
+    if transformed():
         return None
     state = _state or status()
     return torch.ops.gradsmith_native if state.active else None
