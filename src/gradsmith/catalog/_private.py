@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -44,3 +45,31 @@ def multiplies(dtype: torch.dtype) -> bool:
 # The gradients of softmax and log_softmax, in one pass. Missing: None, and the formula is written out.
 softmax_backward: Callable[..., torch.Tensor] | None = getattr(torch.ops.aten, "_softmax_backward_data", None)
 log_softmax_backward: Callable[..., torch.Tensor] | None = getattr(torch.ops.aten, "_log_softmax_backward_data", None)
+
+
+def _parallel_region() -> Callable[[Callable[[], None], int], None] | None:
+    """A parallel region of OpenMP in the threads that torch computes with: each of so many threads calls a function.
+
+    Inside it torch's operations stay in their thread, as they know that they are in a region. Missing: None, and all
+    is done in the thread that asks.
+    """
+    try:
+        run = ctypes.CDLL(torch._C.__file__).GOMP_parallel  # of the runtime that torch is linked to, LLVM's has it, too
+    except (OSError, AttributeError):
+        return None
+    entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+    run.argtypes, run.restype = (entry, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint), None
+    return lambda function, threads: run(entry(lambda _: function()), None, threads, 0)
+
+
+parallel_region = _parallel_region()
+
+
+def looked_on() -> bool:
+    """Whether a mode or a profiler of this thread is told of each operation. Missing: yes."""
+    counts = (getattr(torch._C, f"_len_torch_{kind}_stack", _one) for kind in ("dispatch", "function"))
+    return any(count() for count in counts) or bool(getattr(torch.autograd, "_profiler_enabled", _one)())
+
+
+def _one() -> int:
+    return 1

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gradsmith.catalog.parallel import parallel_for
 from gradsmith.catalog.recompute import recomputable
 from gradsmith.catalog.rows import accumulation, as_rows, pieces, watched
 from gradsmith.define.keep import keep
@@ -140,8 +141,7 @@ def _gated(kind: int, gate: Tensor, up: Tensor) -> Tensor:
         return _gated_at_once(kind, gate, up)
     gates, ups = _rows(gate), _rows(up)
     out = torch.empty(gates.shape, dtype=gate.dtype, device=gate.device)
-    for at in pieces(*gates.shape):
-        torch.mul(_activate(kind, gates[at]), ups[at], out=out[at])
+    parallel_for(pieces(*gates.shape), lambda at: torch.mul(_activate(kind, gates[at]), ups[at], out=out[at]), gates)
     return out.view(gate.shape)
 
 
@@ -164,10 +164,13 @@ def _gated_gradients(
         return for_gate, grad * active
     upstream, gates, ups = _rows(grad), _rows(gate), _rows(up)
     for_gate, for_up = (torch.empty(gates.shape, dtype=gate.dtype, device=gate.device) for _ in range(2))
-    for at in pieces(*gates.shape):
+
+    def gradients(at: slice) -> None:
         active = _activate(kind, gates[at])
         torch.mul(upstream[at], active, out=for_up[at])
         _slope_into(for_gate[at], kind, torch.mul(upstream[at], ups[at], out=active), gates[at])
+
+    parallel_for(pieces(*gates.shape), gradients, gates)
     return for_gate.view(gate.shape), for_up.view(up.shape)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gradsmith.catalog.compress import pack_bits, unpack_bits
+from gradsmith.catalog.parallel import parallel_for
 from gradsmith.catalog.rows import blocks, watched
 from gradsmith.define._private import functorch_active
 from gradsmith.define.errors import CallError
@@ -131,9 +132,12 @@ def _drop(x: Tensor, mask: Tensor, p: float) -> Tensor:
     if bits is None or mask.shape != x.shape or watched():
         return torch.where(mask, x, 0) * scale
     out = torch.empty_like(x)
-    for index in blocks(x.shape):
+
+    def drop(index: tuple[slice, ...]) -> None:
         part = torch.mul(x[index], scale, out=out[index])
         part.view(bits).mul_(mask[index])  # all bits of an element or none: a fourth of the time of `where`
+
+    parallel_for(blocks(x.shape), drop, x)
     return out
 
 

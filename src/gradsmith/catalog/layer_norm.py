@@ -18,6 +18,7 @@ from gradsmith.catalog.norm_rows import (
     size_of,
     with_residual,
 )
+from gradsmith.catalog.parallel import parallel_for
 from gradsmith.catalog.recompute import recomputable
 from gradsmith.catalog.rows import accumulation, as_rows, parameter, pieces, watched
 from gradsmith.define.keep import keep
@@ -184,7 +185,7 @@ def _gradients(
     else:
         scale, bias = parameter(weight, 1, shape, input), parameter(None, 0, shape, input)
         dx = _backward(grad, input, shape, *statistics, scale, bias, [True, False, False])[0] if wanted[0] else None
-        dw, db = _sums(grad, input, shape, mean, rstd, wanted[1:])
+        dw, db = _sums(grad, input, shape, mean, rstd, wanted[1:]) if any(wanted[1:]) else (None, None)
     if needs["input"] and grad_added is not None:
         dx = dx.to(grad_added.dtype)
         dx = dx + grad_added if watched() else dx.add_(grad_added)
@@ -198,11 +199,11 @@ def _sums(
     columns = size_of(shape)
     upstream, rows = as_rows(grad, columns), as_rows(input, columns)
     one = torch.ones(columns, device=input.device)  # aten asks for weight and bias to give their gradients
-    sums = torch.zeros(2, columns, device=input.device)
-    for piece in pieces(*rows.shape) if any(wanted) else ():
-        wide = upstream[piece].float(), rows[piece].float()
-        parts = _backward(*wide, [columns], mean[piece, None], rstd[piece, None], one, one, [False, *wanted])
-        for total, part, want in zip(sums, parts[1:], wanted, strict=True):
-            if want:
-                total += part
-    return [total.view(shape) if want else None for total, want in zip(sums, wanted, strict=True)]
+
+    def sums(piece: slice) -> Any:
+        wide, statistics = (upstream[piece].float(), rows[piece].float()), (mean[piece, None], rstd[piece, None])
+        return _backward(*wide, [columns], *statistics, one, one, [False, *wanted])[1:]
+
+    for_weight, for_bias = zip(*parallel_for(pieces(*rows.shape), sums, rows), strict=True)
+    parts = zip((for_weight, for_bias), wanted, strict=True)
+    return [torch.stack(part).sum(0).view(shape) if want else None for part, want in parts]

@@ -14,6 +14,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from gradsmith.catalog.parallel import parallel_for
 from gradsmith.catalog.rows import accumulation, blocks, watched
 
 REDUCTIONS = ("none", "mean", "sum")
@@ -38,9 +39,12 @@ def reduced(
     if reduction == "none":
         return _by_blocks(value, views, shape, dtype, times)
     wide = accumulation(dtype)
-    whole = [()] if watched() else blocks(shape, times)
-    sums = [value(*_at(views, index)).sum(dtype=wide) for index in whole]
-    total = torch.stack(sums).sum() if len(sums) > 1 else sums[0]
+    if watched():
+        total = value(*views).sum(dtype=wide)
+    else:
+        first = next(view for view in views if view is not None)
+        sums = parallel_for(blocks(shape, times), lambda index: value(*_at(views, index)).sum(dtype=wide), first)
+        total = torch.stack(sums).sum() if len(sums) > 1 else sums[0]
     if reduction == "mean":
         total = total / (shape.numel() if count is None else count)
     return total.to(dtype)
@@ -110,8 +114,7 @@ def _by_blocks(
         return function(*views).to(dtype)
     first = next(view for view in views if view is not None)
     out = torch.empty(shape, dtype=dtype, device=first.device)
-    for index in blocks(shape, times):
-        out[index] = function(*_at(views, index))
+    parallel_for(blocks(shape, times), lambda index: out[index].copy_(function(*_at(views, index))), out)
     return out
 
 

@@ -18,6 +18,7 @@ from gradsmith.catalog.norm_rows import (
     size_of,
     with_residual,
 )
+from gradsmith.catalog.parallel import parallel_for
 from gradsmith.catalog.recompute import recomputable
 from gradsmith.catalog.rows import accumulation, as_rows, parameter, pieces, watched
 from gradsmith.define.keep import keep
@@ -136,7 +137,8 @@ def _in_torch_ops(input: Tensor, shape: list[int], weight: Tensor | None, eps: f
         return out.to(input.dtype).view(input.shape), rstd
     scale = parameter(weight, 1, shape, input).flatten()
     out, rstd = torch.empty_like(rows), scale.new_empty(len(rows), 1)
-    for piece in pieces(*rows.shape):
+
+    def normalise(piece: slice) -> None:
         part, root = rows[piece].to(scale.dtype), rstd[piece]
         torch.linalg.vector_norm(part, dim=-1, keepdim=True, out=root)
         root.square_().div_(len(scale)).add_(eps).rsqrt_()
@@ -144,6 +146,8 @@ def _in_torch_ops(input: Tensor, shape: list[int], weight: Tensor | None, eps: f
             torch.mul(part, root, out=out[piece]).mul_(scale)
         else:  # rounded once
             out[piece] = part.mul_(root).mul_(scale)
+
+    parallel_for(pieces(*rows.shape), normalise, rows)
     return out.view(input.shape), rstd
 
 
@@ -170,30 +174,33 @@ def _gradients(
         dx = dx if added is None else dx + added
     else:
         scale = parameter(weight, 1, shape, input).flatten()
-        dx, dw = _by_layer_norm(upstream, rows, rstd[:, None], scale, added)
+        dx, dw = _by_layer_norm(upstream, rows, rstd[:, None], scale, added, needs["weight"])
     return dx.view(input.shape), dw.view(shape) if needs["weight"] else None
 
 
 def _by_layer_norm(
-    grad: Tensor, rows: Tensor, rstd: Tensor, scale: Tensor, added: Tensor | None
+    grad: Tensor, rows: Tensor, rstd: Tensor, scale: Tensor, added: Tensor | None, for_weight: bool
 ) -> tuple[Tensor, Tensor]:
     """By aten's fused gradient of layer norm, for rows whose mean is taken for 0.
 
     That is r (h - mean(h) - n mean(h n)); here the mean of h is not taken off, and so is put back.
     """
-    dx, dw, columns = torch.empty_like(rows), torch.zeros_like(scale), len(scale)
-    for piece in pieces(*rows.shape):
+    dx, columns = torch.empty_like(rows), len(scale)
+
+    def gradients(piece: slice) -> Tensor | None:
         upstream, root = grad[piece].to(scale.dtype), rstd[piece]
         tensors = upstream, rows[piece].to(scale.dtype), [columns], torch.zeros_like(root), root, scale, scale
-        part, part_of_weight, _ = _layer_norm_backward(*tensors, [True, True, False])
+        part, part_of_weight, _ = _layer_norm_backward(*tensors, [True, for_weight, False])
         taken = (upstream @ scale)[:, None] * root / columns
         part = part if added is None else part.add_(added[piece])
         if dx.dtype == part.dtype:
             torch.add(part, taken, out=dx[piece])
         else:  # rounded once
             dx[piece] = part.add_(taken)
-        dw += part_of_weight
-    return dx, dw
+        return part_of_weight  # type: ignore[no-any-return]
+
+    parts = [part for part in parallel_for(pieces(*rows.shape), gradients, rows) if part is not None]
+    return dx, torch.stack(parts).sum(0) if parts else torch.zeros_like(scale)
 
 
 def _of_rows(grad: Tensor, rows: Tensor, rstd: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor]:

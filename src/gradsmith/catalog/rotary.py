@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradsmith.catalog.parallel import parallel_for
 from gradsmith.catalog.rows import accumulation, blocks, watched
 from gradsmith.define.op import op
 from gradsmith.native import kernels
@@ -79,7 +80,8 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, sign: int) -
         return torch.cat((features.to(x.dtype), x[..., 2 * count :]), -1)
     out = torch.empty_like(x)
     cosines, sines = (angle.to(wide).expand(*x.shape[:-1], count) for angle in (cos, sin))
-    for index in blocks(x.shape[:-1], 2 * x.shape[-1]):  # what is read, and what is made of it
+
+    def turn(index: tuple[slice, ...]) -> None:
         part, c, s = x[index].to(wide), cosines[index], sines[index]
         result = out[index] if wide == x.dtype else torch.empty_like(part)  # rounded once, in whole rows
         (a, b), (to_a, to_b) = _pairs(part, count, interleaved), _pairs(result, count, interleaved)
@@ -88,6 +90,8 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, sign: int) -
         result[..., 2 * count :] = part[..., 2 * count :]
         if wide != x.dtype:
             out[index] = result
+
+    parallel_for(blocks(x.shape[:-1], 2 * x.shape[-1]), turn, x)  # what is read, and what is made of it
     return out
 
 

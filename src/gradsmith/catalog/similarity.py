@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from gradsmith.catalog.parallel import parallel_for
 from gradsmith.catalog.rows import accumulation, blocks, watched
 from gradsmith.define.keep import keep
 from gradsmith.define.op import op
 
 Needs = Mapping[str, bool]
 Dims = tuple[int, ...]
+Block = tuple[slice, ...]
 
 
 def normalize(input: Tensor, p: float = 2.0, dim: int | Sequence[int] = 1, eps: float = 1e-12) -> Tensor:
@@ -57,9 +59,13 @@ def _unit_and_norm(input: Tensor, p: float, dims: Dims, eps: float) -> tuple[Ten
     sizes = [1 if axis in dims else size for axis, size in enumerate(input.shape)]
     norm = torch.empty(sizes, dtype=accumulation(input.dtype).to_real(), device=input.device)
     vectors, units, norms = (_last(tensor, dims) for tensor in (input, unit, norm))
-    for index, inner in _blocks(vectors, dims):
-        norms[index] = _norm(vectors[index], p, inner, eps)
-        units[index] = vectors[index] / norms[index]
+    inner = _inner(dims)
+
+    def normalise(at: Block) -> None:
+        norms[at] = _norm(vectors[at], p, inner, eps)
+        units[at] = vectors[at] / norms[at]
+
+    parallel_for(_blocks(vectors, dims), normalise, input)
     return unit, norm
 
 
@@ -69,8 +75,12 @@ def _(grad_unit: Tensor, grad_norm: Tensor, unit: Tensor, norm: Tensor, p: float
         return _through_norm(grad_unit, grad_norm, unit, norm, p, dims, eps)
     out = torch.empty_like(unit)
     grads, norm_grads, units, norms, result = (_last(t, dims) for t in (grad_unit, grad_norm, unit, norm, out))
-    for at, inner in _blocks(result, dims):
+    inner = _inner(dims)
+
+    def gradient(at: Block) -> None:
         result[at] = _through_norm(grads[at], norm_grads[at], units[at], norms[at], p, inner, eps)
+
+    parallel_for(_blocks(result, dims), gradient, unit)
     return out
 
 
@@ -145,9 +155,11 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
         rest = first.shape[: first.dim() - len(dims)]
         sizes = 3, *rest, *[1] * len(dims)
         cosine, norm1, norm2 = torch.empty(sizes, dtype=accumulation(dtype), device=x1.device)
-        for index, inner in _blocks(first, dims):
-            parts = _cosine(first[index], second[index], inner, eps)
-            cosine[index], norm1[index], norm2[index] = parts
+
+        def compare(at: Block) -> None:
+            cosine[at], norm1[at], norm2[at] = _cosine(first[at], second[at], dims, eps)
+
+        parallel_for(_blocks(first, dims), compare, first)
     out = cosine.squeeze(-1) if dims else cosine
     return keep(out.to(dtype, copy=True), cosine=cosine, norm1=norm1, norm2=norm2)  # type: ignore[return-value]
 
@@ -202,14 +214,17 @@ def _turned(
     if watched():
         return towards * other - back * x
     out = torch.empty(x.shape, dtype=dtype, device=x.device)
-    for index, _ in _blocks(x, dims):
-        out[index] = (towards[index] * other[index]).addcmul_(back[index], x[index].to(back.dtype), value=-1)
+
+    def gradient(at: Block) -> None:
+        out[at] = (towards[at] * other[at]).addcmul_(back[at], x[at].to(back.dtype), value=-1)
+
+    parallel_for(_blocks(x, dims), gradient, x)
     return out
 
 
 def _cosine(x1: Tensor, x2: Tensor, dims: Dims, eps: float) -> tuple[Tensor, Tensor, Tensor]:
     """Cosine and norms; the vectors are the last dimension."""
-    inner = tuple(range(-len(dims), 0))
+    inner = _inner(dims)
     wide = accumulation(torch.promote_types(x1.dtype, x2.dtype))
     x1, x2 = x1.to(wide), x2.to(wide)
     norm1, norm2 = (_norm(x, 2, inner, eps) for x in (x1, x2))
@@ -238,12 +253,15 @@ def _last(tensor: Tensor, dims: Dims) -> Tensor:
     return tensor.permute([*(axis for axis in range(tensor.dim()) if axis not in dims), *dims])
 
 
-def _blocks(vectors: Tensor, dims: Dims) -> Iterator[tuple[tuple[slice, ...], Dims]]:
-    """Blocks of whole vectors, which are the last dimensions, and those dimensions counted from the end."""
-    inner = tuple(range(-len(dims), 0))
+def _inner(dims: Dims) -> Dims:
+    """As many dimensions, counted from the end."""
+    return tuple(range(-len(dims), 0))
+
+
+def _blocks(vectors: Tensor, dims: Dims) -> Iterator[Block]:
+    """Blocks of whole vectors, which are the last dimensions."""
     rest = vectors.dim() - len(dims)
-    for index in blocks(vectors.shape[:rest], torch.Size(vectors.shape[rest:]).numel()):
-        yield index, inner
+    return blocks(vectors.shape[:rest], torch.Size(vectors.shape[rest:]).numel())
 
 
 def _real(tensor: Tensor) -> Tensor:
