@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gradsmith import native
-from gradsmith.catalog import cross_entropy_fused, rows, softmax_loss
+from gradsmith.catalog import cross_entropy_fused, rows
 from gradsmith.native import dispatch
 
 
@@ -22,7 +22,6 @@ def at_any_size(monkeypatch):
     """Few elements are treated as many are: in pieces of a few rows, and with the gradient in the forward."""
     monkeypatch.setattr(rows, "_PIECE", 64)
     monkeypatch.setattr(rows, "_FEWEST_ROWS", 3)
-    monkeypatch.setattr(softmax_loss, "_AT_ONCE", 64)
     monkeypatch.setattr(cross_entropy_fused, "SMALLEST", 0)
 
 

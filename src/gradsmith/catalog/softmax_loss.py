@@ -7,11 +7,23 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from gradsmith.catalog.rows import accumulation, watched
-from gradsmith.catalog.softmax_step import Loss, Rows, differentiable, losses_alone, losses_and_gradient_into
+from gradsmith.catalog.parallel import parallel_for
+from gradsmith.catalog.rows import accumulation, blocks, watched
+from gradsmith.catalog.softmax_step import (
+    Columns,
+    Loss,
+    Rows,
+    common_factor,
+    differentiable,
+    finish,
+    joined,
+    losses_alone,
+    losses_and_gradient_into,
+    soften,
+)
 from gradsmith.native import kernels
 
-_AT_ONCE = 2**24  # logits in a temporary tensor: 64 MiB in float32
+Block = tuple[slice, ...]
 
 
 def row_losses(logits: Tensor, targets: Tensor, weight: Tensor | None, loss: Loss) -> Tensor:
@@ -26,15 +38,11 @@ def row_losses(logits: Tensor, targets: Tensor, weight: Tensor | None, loss: Los
     native = kernels(logits, _single(weight)) if _fits(logits, targets) else None
     if native is not None:
         return native.cross_entropy(logits, targets.contiguous(), _single(weight), *_options(loss))  # type: ignore[no-any-return]
-    wide = accumulation(logits.dtype)
     if watched():
         return differentiable(_capped(logits, loss), _rows(targets, weight, loss, logits), None)[0]
-    losses = torch.empty(len(logits), dtype=wide, device=logits.device)
-    for at, buffer in _pieces(logits, wide):
-        direct = logits.dtype == wide and not loss.softcap
-        z = logits[at] if direct else _capped_into(logits[at], loss, buffer)
-        losses[at] = losses_alone(z, _rows(targets[at], weight, loss, logits), buffer)
-    return losses
+    rows = _rows(targets, weight, loss, logits)
+    parts = parallel_for(_blocks(logits), lambda at: losses_alone(_capped(logits[at], loss), rows.at(at)), logits)
+    return torch.cat(parts)
 
 
 def losses_and_gradient(
@@ -60,17 +68,28 @@ def losses_and_gradient(
         gradient = (gradient * _cap_slope(z, loss) if loss.softcap else gradient).to(logits.dtype)
         return losses, gradient if into is None else into.copy_(gradient)
     into = torch.empty_like(logits, memory_format=torch.contiguous_format) if into is None else into
+    return _in_blocks(logits, _rows(targets, weight, loss, logits), loss, scale, into), into
+
+
+def _in_blocks(logits: Tensor, rows: Rows, loss: Loss, scale: Tensor, into: Tensor) -> Tensor:
+    """The loss of each row; the gradient is written into `into`."""
     if logits.dtype != torch.float16 and not loss.softcap:
-        rows = _rows(targets, weight, loss, logits)
-        return losses_and_gradient_into(logits, rows, scale, into), into
+        factor = common_factor(rows, scale)
+
+        def soften_some(at: Block) -> Columns:
+            return soften(logits[at], rows.at(at), scale[at], factor, into[at])
+
+        return finish(into, joined(parallel_for(_blocks(logits), soften_some, logits)), rows, scale)
+
     # float16 has no room for small probabilities, and a cap is worth float32: through a temporary tensor.
-    losses = torch.empty_like(scale)
-    for at, buffer in _pieces(logits, scale.dtype):
-        z = _capped_into(logits[at], loss, buffer)
+    def through_another(at: Block) -> Tensor:
+        z = _capped(logits[at], loss)
         slope = _cap_slope(z, loss) if loss.softcap else None
-        losses[at] = losses_and_gradient_into(z, _rows(targets[at], weight, loss, logits), scale[at], z)
+        losses = losses_and_gradient_into(z, rows.at(at), scale[at], z)
         into[at] = z if slope is None else z.mul_(slope)
-    return losses, into
+        return losses
+
+    return torch.cat(parallel_for(_blocks(logits), through_another, logits))
 
 
 def check_labels(targets: Tensor, classes: int, ignore_index: int) -> None:
@@ -112,23 +131,14 @@ def _rows(targets: Tensor, weight: Tensor | None, loss: Loss, logits: Tensor) ->
     return Rows.of(targets, weight, loss, logits.shape[1], accumulation(logits.dtype))
 
 
-def _pieces(logits: Tensor, wide: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
-    """Slices of the rows, and for each the same memory in another dtype."""
-    count, classes = logits.shape
-    step = min(count, max(1, _AT_ONCE // max(1, classes)))
-    buffer = torch.empty(step, classes, dtype=wide, device=logits.device)
-    for start in range(0, count, max(1, step)):
-        yield slice(start, start + step), buffer[: count - start]
+def _blocks(logits: Tensor) -> Iterator[Block]:
+    """Rows of 4 MiB, twice as much as usual: a block has many operations on columns, whose start takes time."""
+    return blocks(logits.shape[:1], logits.shape[1] * logits.dtype.itemsize / 8)
 
 
 def _capped(logits: Tensor, loss: Loss) -> Tensor:
     z = logits.to(accumulation(logits.dtype))
     return loss.softcap * torch.tanh(z / loss.softcap) if loss.softcap else z
-
-
-def _capped_into(logits: Tensor, loss: Loss, buffer: Tensor) -> Tensor:
-    buffer.copy_(logits)
-    return buffer.div_(loss.softcap).tanh_().mul_(loss.softcap) if loss.softcap else buffer
 
 
 def _cap_slope(z: Tensor, loss: Loss) -> Tensor:
