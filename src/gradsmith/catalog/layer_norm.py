@@ -18,7 +18,7 @@ from gradsmith.catalog.norm_rows import (
     size_of,
     with_residual,
 )
-from gradsmith.catalog.parallel import parallel_for
+from gradsmith.catalog.parallel import Widened, parallel_for
 from gradsmith.catalog.recompute import recomputable
 from gradsmith.catalog.rows import accumulation, as_rows, parameter, pieces, watched
 from gradsmith.define.keep import keep
@@ -199,10 +199,11 @@ def _sums(
     columns = size_of(shape)
     upstream, rows = as_rows(grad, columns), as_rows(input, columns)
     one = torch.ones(columns, device=input.device)  # aten asks for weight and bias to give their gradients
+    wide = Widened(torch.float32)
 
     def sums(piece: slice) -> Any:
-        wide, statistics = (upstream[piece].float(), rows[piece].float()), (mean[piece, None], rstd[piece, None])
-        return _backward(*wide, [columns], *statistics, one, one, [False, *wanted])[1:]
+        tensors, statistics = wide(upstream[piece], rows[piece]), (mean[piece, None], rstd[piece, None])
+        return _backward(*tensors, [columns], *statistics, one, one, [False, *wanted])[1:]
 
     for_weight, for_bias = zip(*parallel_for(pieces(*rows.shape), sums, rows), strict=True)
     parts = zip((for_weight, for_bias), wanted, strict=True)

@@ -8,6 +8,7 @@ cache of its core.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from queue import Empty, SimpleQueue
@@ -79,3 +80,27 @@ def _may_change_thread(like: Tensor) -> bool:
 
 def _without_autocast() -> AbstractContextManager[Any]:
     return torch.autocast("cpu", enabled=False) if torch.is_autocast_enabled("cpu") else nullcontext()
+
+
+class Widened:
+    """Blocks of low precision in another dtype, in memory that each thread uses again for its next block.
+
+    New memory for every block would be a new page from the system every 4 KiB, which takes longer than the copy.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+        self._own = threading.local()
+
+    def __call__(self, *blocks: Tensor) -> tuple[Tensor, ...]:
+        """The blocks themselves where they have that dtype; else copies, which the next call overwrites."""
+        return tuple(self._widened(place, block) for place, block in enumerate(blocks))
+
+    def _widened(self, place: int, block: Tensor) -> Tensor:
+        if block.dtype == self._dtype:
+            return block
+        memory: dict[str, Tensor] = self._own.__dict__
+        name = str(place)
+        if name not in memory or memory[name].numel() < block.numel():
+            memory[name] = torch.empty(block.numel(), dtype=self._dtype, device=block.device)
+        return memory[name][: block.numel()].view(block.shape).copy_(block)

@@ -18,7 +18,7 @@ from gradsmith.catalog.norm_rows import (
     size_of,
     with_residual,
 )
-from gradsmith.catalog.parallel import parallel_for
+from gradsmith.catalog.parallel import Widened, parallel_for
 from gradsmith.catalog.recompute import recomputable
 from gradsmith.catalog.rows import accumulation, as_rows, parameter, pieces, watched
 from gradsmith.define.keep import keep
@@ -136,10 +136,10 @@ def _in_torch_ops(input: Tensor, shape: list[int], weight: Tensor | None, eps: f
         out = normed if weight is None else normed * weight.flatten()
         return out.to(input.dtype).view(input.shape), rstd
     scale = parameter(weight, 1, shape, input).flatten()
-    out, rstd = torch.empty_like(rows), scale.new_empty(len(rows), 1)
+    out, rstd, wide = torch.empty_like(rows), scale.new_empty(len(rows), 1), Widened(scale.dtype)
 
     def normalise(piece: slice) -> None:
-        part, root = rows[piece].to(scale.dtype), rstd[piece]
+        (part,), root = wide(rows[piece]), rstd[piece]
         torch.linalg.vector_norm(part, dim=-1, keepdim=True, out=root)
         root.square_().div_(len(scale)).add_(eps).rsqrt_()
         if out.dtype == scale.dtype:
@@ -185,19 +185,20 @@ def _by_layer_norm(
 
     That is r (h - mean(h) - n mean(h n)); here the mean of h is not taken off, and so is put back.
     """
-    dx, columns = torch.empty_like(rows), len(scale)
+    dx, columns, wide = torch.empty_like(rows), len(scale), Widened(scale.dtype)
 
     def gradients(piece: slice) -> Tensor | None:
-        upstream, root = grad[piece].to(scale.dtype), rstd[piece]
-        tensors = upstream, rows[piece].to(scale.dtype), [columns], torch.zeros_like(root), root, scale, scale
-        part, part_of_weight, _ = _layer_norm_backward(*tensors, [True, for_weight, False])
+        (upstream, part), root = wide(grad[piece], rows[piece]), rstd[piece]
+        statistics = torch.zeros_like(root), root
+        asked = [True, for_weight, False]
+        part, for_scale, _ = _layer_norm_backward(upstream, part, [columns], *statistics, scale, scale, asked)
         taken = (upstream @ scale)[:, None] * root / columns
         part = part if added is None else part.add_(added[piece])
         if dx.dtype == part.dtype:
             torch.add(part, taken, out=dx[piece])
         else:  # rounded once
             dx[piece] = part.add_(taken)
-        return part_of_weight  # type: ignore[no-any-return]
+        return for_scale  # type: ignore[no-any-return]
 
     parts = [part for part in parallel_for(pieces(*rows.shape), gradients, rows) if part is not None]
     return dx, torch.stack(parts).sum(0) if parts else torch.zeros_like(scale)
