@@ -2,6 +2,7 @@
 
     python benchmarks/ratios.py                          # some minutes
     python benchmarks/ratios.py --only norm,softmax      # names that contain one of these
+    python benchmarks/ratios.py --busy                   # beside another process that computes
     python benchmarks/ratios.py --losses                 # and after it vocabulary_losses.py: all ratios in one run
     python benchmarks/ratios.py --quick                  # small sizes and few rounds: whether it runs, no result
 
@@ -20,19 +21,18 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
+from contenders import DTYPES, REGIMES, TorchOps, busy
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 from torch.nn import functional
 
-import gradsmith as gs
 from gradsmith import catalog, native
 from gradsmith.catalog.dropout import dropout
 from gradsmith.catalog.embedding import embedding
@@ -40,8 +40,6 @@ from gradsmith.profile.timing import interleave, trusted
 from gradsmith.profile.work import Work
 
 LOWEST = 0.95
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-REGIMES: dict[str, Callable[[], AbstractContextManager[Any]]] = {"default": nullcontext, "recycled": gs.reuse_memory}
 
 
 class Case(NamedTuple):
@@ -51,18 +49,6 @@ class Case(NamedTuple):
     theirs: Callable[..., Any]
     arguments: Callable[[torch.dtype, int], tuple[Any, ...]]
     kwargs: Mapping[str, Any] = MappingProxyType({})
-
-
-class TorchOps(Work):
-    """The same work without native kernels."""
-
-    def forward(self) -> list[Tensor]:
-        with native.disabled():
-            return super().forward()
-
-    def backward(self, outputs: Any) -> tuple[Tensor | None, ...]:
-        with native.disabled():
-            return super().backward(outputs)
 
 
 class Ratios(NamedTuple):
@@ -204,9 +190,9 @@ CASES = {
 ELSEWHERE = ("cross_entropy", "linear_cross_entropy")  # have a script of their own
 
 
-def measure(case: Case, dtype: torch.dtype, rows: int, seconds: float) -> Ratios:
+def measure(case: Case, dtype: torch.dtype, options: argparse.Namespace) -> Ratios:
     torch.manual_seed(0)
-    arguments = case.arguments(dtype, rows)
+    arguments = case.arguments(dtype, options.rows)
     works = [
         Work("built-in", case.theirs, arguments, case.kwargs),
         TorchOps("torch ops", case.ours, arguments, case.kwargs),
@@ -214,7 +200,8 @@ def measure(case: Case, dtype: torch.dtype, rows: int, seconds: float) -> Ratios
     ]
     for work in works:
         work.run()
-    rounds = trusted(interleave(works, seconds))
+    rounds = interleave(works, options.seconds)
+    rounds = rounds if options.busy else trusted(rounds)
     times = [statistics.median(round.samples[work].total for round in rounds) for work in works]
     others = statistics.median(round.others or 0 for round in rounds)
     return Ratios(times[0] / times[1], times[0] / times[2], others)
@@ -245,35 +232,35 @@ def table(found: dict[tuple[str, str], dict[str, Ratios]]) -> Table:
     return result
 
 
-def measure_all(cases: Sequence[tuple[str, str]], rows: int, seconds: float) -> Iterator[tuple[Any, str, Ratios]]:
+def measure_all(cases: Sequence[tuple[str, str]], options: argparse.Namespace) -> Iterator[tuple[Any, str, Ratios]]:
     """One regime after the other: once the setting was on, the allocator is no longer quite as it was."""
     for regime, setting in REGIMES.items():
-        with setting():
+        with setting(), busy(options.busy):
             for name, dtype in track(cases, regime, console=Console(stderr=True)):
-                yield (name, dtype), regime, measure(CASES[name], DTYPES[dtype], rows, seconds)
+                yield (name, dtype), regime, measure(CASES[name], DTYPES[dtype], options)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="parts of names, separated by commas")
     parser.add_argument("--quick", action="store_true", help="256 rows and five rounds")
+    parser.add_argument("--busy", action="store_true", help="beside another process that computes")
     parser.add_argument("--losses", action="store_true", help="then those over a vocabulary; half an hour")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=3.0, help="for each op, dtype and regime")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    rows, seconds = (256, 0.0) if options.quick else (16384, options.seconds)
+    options.rows, options.seconds = (256, 0.0) if options.quick else (16384, options.seconds)
     cases = list(chosen(options.only))
     if not cases:
         sys.exit(f"no op has a name with {options.only}; there are {', '.join(CASES)}")
     status = native.status()
-    print(
-        f"torch {torch.__version__}, {options.threads} threads, {rows} rows; native: {status.active or status.reason}"
-    )
+    how = f"torch {torch.__version__}, {options.threads} threads, {options.rows} rows"
+    print(f"{how}; native: {status.active or status.reason}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     found: dict[tuple[str, str], dict[str, Ratios]] = {case: {} for case in cases}
     try:
-        for case, regime, ratios in measure_all(cases, rows, seconds):
+        for case, regime, ratios in measure_all(cases, options):
             found[case][regime] = ratios
     except KeyboardInterrupt:
         sys.exit("interrupted")
@@ -285,6 +272,7 @@ def main() -> None:
     if options.losses:
         sys.stdout.flush()
         script, size = Path(__file__).with_name("vocabulary_losses.py"), ["--scale", "16"] if options.quick else []
+        size += ["--busy"] if options.busy else []
         sys.exit(subprocess.run([sys.executable, str(script), "--threads", str(options.threads), *size]).returncode)
 
 

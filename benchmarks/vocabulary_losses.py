@@ -19,10 +19,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+from contenders import DTYPES, REGIMES, TorchOps, busy
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -35,20 +35,7 @@ from gradsmith.profile.timing import interleave, trusted
 from gradsmith.profile.work import Work
 
 ROWS, FEATURES, CLASSES = 4096, 1024, 32000
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CASES = tuple(f"{loss}-{dtype}" for dtype in DTYPES for loss in ("cross_entropy", "linear_cross_entropy"))
-
-
-class TorchOps(Work):
-    """Without the native kernels, in the backward, too."""
-
-    def forward(self) -> list[Tensor]:
-        with native.disabled():
-            return super().forward()
-
-    def backward(self, outputs: Any) -> Any:
-        with native.disabled():
-            return super().backward(outputs)
 
 
 class Produce(torch.autograd.Function):
@@ -171,18 +158,6 @@ def limit(which: str) -> dict[str, float]:
     return {"seconds": time.perf_counter() - start, "peak": peak}
 
 
-@contextmanager
-def busy(wanted: bool) -> Iterator[None]:
-    """Another process that computes, meanwhile."""
-    other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if wanted else None
-    try:
-        yield
-    finally:
-        if other is not None:
-            other.kill()
-            other.wait()
-
-
 def in_a_process(case: str, regime: str, arguments: list[str]) -> dict[str, Any] | None:
     """What this script measures when it is called for one case; None where it does not come back with numbers."""
     command = [sys.executable, __file__, case, "--regime", regime, *arguments]
@@ -224,7 +199,7 @@ def main() -> None:
         print(json.dumps(limit(options.regime)))
         return
     if options.regime:
-        with gs.reuse_memory() if options.regime == "recycled" else nullcontext(), busy(options.busy):
+        with REGIMES[options.regime](), busy(options.busy):
             print(json.dumps(measure(options.cases[0], options)))
         return
     arguments = [argument for argument in sys.argv[1:] if argument not in (*CASES, "limit", "--json")]
