@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from gradsmith.catalog import _private, blocks
+from gradsmith.catalog import _private, blocks, heads
 from gradsmith.catalog.plainly import plainly
 from gradsmith.catalog.rows import accumulation
 from gradsmith.define._private import forward_ad_active
@@ -72,7 +72,7 @@ def attention(
         out = out.transpose(1, 2).contiguous().transpose(1, 2).reshape(query.shape)
         lse = lse.reshape(query.shape[:-1])
     else:
-        out, lse = blocks.forward(query, key, value, _rule(query, attn_mask, is_causal, scale))
+        out, lse = heads.forward(query, key, value, _rule(query, attn_mask, is_causal, scale))
     return keep(out, lse=constant(lse))  # type: ignore[return-value]  # constant: _first_order knows what it comes from
 
 
@@ -122,7 +122,7 @@ def attention_gradients(
         dq, dk, dv = _private.flash_attention_backward(g, *kernel[:3], o, sums, 0.0, is_causal, **options)
         return dq.reshape(query.shape), dk.reshape(key.shape), dv.reshape(value.shape), None
     rule = _rule(query, attn_mask, is_causal, scale)
-    dq, dk, dv, dmask = blocks.backward(upstream, query, key, value, rule, out, lse, with_mask)
+    dq, dk, dv, dmask = heads.backward(upstream, query, key, value, rule, out, lse, with_mask)
     return dq, dk, dv, None if dmask is None or attn_mask is None else dmask.view(attn_mask.shape)
 
 

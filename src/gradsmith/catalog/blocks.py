@@ -2,7 +2,7 @@
 
 The online softmax of Milakov and Gimelshein (https://arxiv.org/abs/1805.02867) gives the output in one pass over the
 keys, and the algorithm of Dao et al. (https://arxiv.org/abs/2205.14135) the gradients, from scores that are computed
-again. All of it is out of place, so that it may be batched, differentiated and traced as it is.
+again. All of it may be batched, differentiated and traced as it is.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradsmith.catalog.rows import accumulation
+from gradsmith.catalog.rows import accumulation, watched
 
 _SCORES = 2**21  # elements of a block, over all heads: what a cache holds
-_SMALLEST, _LARGEST = 64, 512
+_SMALLEST, _LARGEST = 64, 512  # rows of it; columns are twice as many
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Sizes:
 
     @property
     def step(self) -> int:
-        """Rows and columns of a block."""
-        room = _SCORES // max(1, self.batch * self.groups)
+        """Rows of a block, and half of its columns."""
+        room = _SCORES // 2 // max(1, self.batch * self.groups)
         return min(_LARGEST, max(_SMALLEST, int(room**0.5)))
 
 
@@ -70,7 +70,7 @@ class Rule:
         if self.mask is not None:
             mask = self._mask(sizes, rows, columns)
             allowed = mask.dtype == torch.bool
-            scores = scores.masked_fill(~mask, -torch.inf) if allowed else scores + mask.to(scores.dtype)
+            scores = scores.masked_fill(~mask, -torch.inf) if allowed else _over(scores, "add", mask.to(scores.dtype))
         if self.causal and columns[-1] > rows[0]:
             row, column = (torch.arange(at.start, at.stop, device=scores.device) for at in (rows, columns))
             scores = scores.masked_fill(column > row[:, None], -torch.inf)
@@ -83,7 +83,7 @@ class Rule:
 
     def columns(self, rows: range, sizes: Sizes) -> Iterator[range]:
         """The blocks of keys that these queries see."""
-        for columns in _ranges(sizes.keys, sizes.step):
+        for columns in _ranges(sizes.keys, 2 * sizes.step):
             if not (self.causal and columns[0] > rows[-1]):
                 yield columns
 
@@ -98,6 +98,12 @@ def _products(left: Tensor, right: Tensor, less: Tensor | None = None) -> Tensor
         right = torch.cat((right, torch.ones_like(right[..., :1])), -1)
     products: Tensor = torch.bmm(left.flatten(1, 2), right.mT).unflatten(1, left.shape[1:3])
     return products
+
+
+def _over(fresh: Tensor, operation: str, *others: Tensor) -> Tensor:
+    """An operation on a tensor that nobody else has: in place, unless it may be differentiated, batched or traced."""
+    result: Tensor = getattr(fresh, operation if watched() else f"{operation}_")(*others)
+    return result
 
 
 def _ranges(length: int, step: int) -> list[range]:
@@ -153,9 +159,17 @@ Gradients = tuple[Tensor, Tensor, Tensor, Tensor | None]
 
 
 def backward(
-    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, rule: Rule, out: Tensor, lse: Tensor, for_mask: bool
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    rule: Rule,
+    out: Tensor,
+    lse: Tensor,
+    for_mask: bool,
+    dmask: Tensor | None = None,
 ) -> Gradients:
-    """The gradients of query, key, value and, if asked for, of the mask.
+    """The gradients of query, key, value and, if asked for, of the mask, which is added to `dmask` where that is given.
 
     With p = e^(s - lse) computed again for each block, g the upstream gradient and δ = Σ g · out of each row,
 
@@ -166,21 +180,23 @@ def backward(
     queries, keys, values = sizes.grouped(query), sizes.merged(key), sizes.merged(value)
     upstream, total = sizes.grouped(grad), sizes.grouped(lse)
     delta = (upstream.to(wide) * sizes.grouped(out).to(wide)).sum(-1)
-    blocks = _ranges(sizes.keys, sizes.step)
-    dk = [torch.zeros_like(keys[:, _slice(at)], dtype=wide) for at in blocks]
-    dv = [torch.zeros_like(values[:, _slice(at)], dtype=wide) for at in blocks]
+    blocks = _ranges(sizes.keys, 2 * sizes.step)
+    # Transposed: the products of matrices that give them are a fourth quicker.
+    dk = [torch.zeros_like(keys[:, _slice(at)].mT, dtype=wide) for at in blocks]
+    dv = [torch.zeros_like(values[:, _slice(at)].mT, dtype=wide) for at in blocks]
     dq = []
-    dmask = None if mask is None else delta.new_zeros(mask.shape)  # batched if anything is
+    if dmask is None and mask is not None:
+        dmask = delta.new_zeros(mask.shape)  # batched if anything is
     for rows in _ranges(sizes.queries, sizes.step):
         here = _slice(rows)
         q, g = (tensor[:, :, here].to(wide).contiguous() for tensor in (queries, upstream))  # an expanded one is slow
         flat_q, flat_g, dq_rows = (tensor.flatten(1, 2) for tensor in (q, g, torch.zeros_like(q)))
         for index, columns in enumerate(rule.columns(rows, sizes)):
             k, v = (tensor[:, _slice(columns)].to(wide) for tensor in (keys, values))
-            weights = torch.exp(rule.scores(q, k, sizes, rows, columns, total[:, :, here]))
-            dv[index] = torch.baddbmm(dv[index], weights.flatten(1, 2).mT, flat_g)
-            slope = weights * _products(g, v, delta[:, :, here])
-            dk[index] = torch.baddbmm(dk[index], slope.flatten(1, 2).mT, flat_q, alpha=rule.scale)
+            weights = _over(rule.scores(q, k, sizes, rows, columns, total[:, :, here]), "exp")
+            dv[index] = torch.baddbmm(dv[index], flat_g.mT, weights.flatten(1, 2))
+            slope = _over(_products(g, v, delta[:, :, here]), "mul", weights)
+            dk[index] = torch.baddbmm(dk[index], flat_q.mT, slope.flatten(1, 2), alpha=rule.scale)
             dq_rows = torch.baddbmm(dq_rows, slope.flatten(1, 2), k, alpha=rule.scale)
             if dmask is not None:
                 part = _part(dmask, rows, columns)
@@ -188,8 +204,8 @@ def backward(
         dq.append(dq_rows.view_as(q))
     return (
         torch.cat(dq, 2).reshape(query.shape).to(query.dtype),
-        torch.cat(dk, 1).reshape(key.shape).to(key.dtype),
-        torch.cat(dv, 1).reshape(value.shape).to(value.dtype),
+        torch.cat(dk, 2).mT.reshape(key.shape).to(key.dtype),
+        torch.cat(dv, 2).mT.reshape(value.shape).to(value.dtype),
         None if mask is None or dmask is None else dmask.to(mask.dtype),
     )
 
