@@ -231,10 +231,9 @@ def test_what_is_saved(backend):
 
 
 def test_the_chunk_is_a_power_of_two_that_bounds_the_logits():
-    assert linear_chunks.chunk_for(32_000, torch.float32) == 512
-    assert linear_chunks.chunk_for(32_000, torch.bfloat16) == 1024
-    assert linear_chunks.chunk_for(256_000, torch.float32) == 256
-    assert linear_chunks.chunk_for(10, torch.float64) * 80 <= 2**26
+    assert linear_chunks.chunk_for(32_000) == 512
+    assert linear_chunks.chunk_for(256_000) == 256
+    assert linear_chunks.chunk_for(10) * 10 <= 2**24
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3), ()])

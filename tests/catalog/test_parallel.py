@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gradsmith import catalog, native
 from gradsmith.catalog import _private
 from gradsmith.catalog.dropout import dropout
-from gradsmith.catalog.parallel import parallel_for
+from gradsmith.catalog.parallel import Widened, parallel_for
 
 TENSOR = torch.zeros(1)
 
@@ -137,6 +137,31 @@ def test_several_threads_of_python_may_have_loops_at_once(two_threads):
     assert results == [[number * block for block in range(50)] for number in range(4)]
 
 
+def test_a_widened_block_is_in_memory_that_the_next_call_overwrites():
+    widened = Widened(torch.float32)
+    first, second = torch.ones(4, 2, dtype=torch.bfloat16), torch.full((3, 2), 2.0, dtype=torch.float16)
+    (one,) = widened(first)
+    assert one.dtype == torch.float32
+    assert one.equal(first.float())
+    (two,) = widened(second)
+    assert two.equal(second.float())
+    assert two.data_ptr() == one.data_ptr()
+    both = widened(first, first)
+    assert both[0].data_ptr() != both[1].data_ptr()
+    assert widened(one)[0] is one
+
+
+def test_each_thread_has_widened_blocks_of_its_own(two_threads):
+    widened = Widened(torch.float32)
+
+    def body(block):
+        (own,) = widened(torch.full((100,), float(block), dtype=torch.bfloat16))
+        time.sleep(0.001)
+        return own.eq(block).all().item()
+
+    assert all(parallel_for(range(40), body, TENSOR))
+
+
 ROWS, COLUMNS = 60, 33
 LABELS = torch.arange(ROWS) % COLUMNS
 
@@ -147,6 +172,9 @@ def angles():
 
 
 OPS = {
+    "attention with a bias": lambda x, y: catalog.attention(
+        *[x[:56].unflatten(0, (2, 4, 7))] * 3, attn_mask=y[:28, :7].unflatten(0, (4, 7))
+    ),
     "binary_cross_entropy_with_logits": lambda x, y: catalog.binary_cross_entropy_with_logits(x, y.sigmoid()),
     "cosine_similarity": catalog.cosine_similarity,
     "cross_entropy": lambda x, _: catalog.cross_entropy(x, LABELS),

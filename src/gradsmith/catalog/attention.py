@@ -113,8 +113,7 @@ def attention_gradients(
     `out` and `lse` are what query, key, value and mask give, so their part in the derivative is counted with theirs.
     """
     if not out.numel() or not key.shape[-2]:
-        nothing = [torch.zeros_like(tensor) for tensor in (query, key, value)]
-        return nothing[0], nothing[1], nothing[2], None if attn_mask is None else torch.zeros_like(attn_mask)
+        return _zeros(query, key, value, attn_mask)  # type: ignore[return-value]
     kernel = None if with_mask else _kernel_arguments(query, key, value, attn_mask)
     if kernel is not None and _private.flash_attention_backward is not None:
         g, o, sums = _four(upstream), _four(out), lse.reshape(kernel[0].shape[:-1])
@@ -143,18 +142,16 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
     """Autodiff of the gradients, which are autodiff of `blocks.rows`, a few rows of scores at a time."""
     if not upstream.numel() or not key.shape[-2]:
-        nothing = [torch.zeros_like(tensor) for tensor in (upstream, query, key, value)]
-        return (
-            nothing[0],
-            nothing[1],
-            nothing[2],
-            nothing[3],
-            None if attn_mask is None else torch.zeros_like(attn_mask),
-        )
+        return _zeros(upstream, query, key, value, attn_mask)  # type: ignore[return-value]
     cotangents = (grad_for_query, grad_for_key, grad_for_value)
     rule = _rule(query, attn_mask, is_causal, scale)
     du, dq, dk, dv, dmask = blocks.second_order(cotangents, grad_for_mask, upstream, query, key, value, rule)
     return du, dq, dk, dv, None if dmask is None or attn_mask is None else dmask.view(attn_mask.shape)
+
+
+def _zeros(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    """The gradients where there is no score at all."""
+    return tuple(None if tensor is None else torch.zeros_like(tensor) for tensor in tensors)
 
 
 def _rule(query: Tensor, attn_mask: Tensor | None, is_causal: bool, scale: float | None) -> blocks.Rule:

@@ -205,6 +205,7 @@ def _sums(
         tensors, statistics = wide(upstream[piece], rows[piece]), (mean[piece, None], rstd[piece, None])
         return _backward(*tensors, [columns], *statistics, one, one, [False, *wanted])[1:]
 
-    for_weight, for_bias = zip(*parallel_for(pieces(*rows.shape), sums, rows), strict=True)
+    # Pieces twice as large as usual, of which each has three operations.
+    for_weight, for_bias = zip(*parallel_for(pieces(len(rows), columns // 2), sums, rows), strict=True)
     parts = zip((for_weight, for_bias), wanted, strict=True)
     return [torch.stack(part).sum(0).view(shape) if want else None for part, want in parts]

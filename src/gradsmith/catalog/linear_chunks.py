@@ -14,7 +14,7 @@ from gradsmith.catalog.rows import accumulation, watched
 from gradsmith.catalog.softmax_loss import losses_and_gradient, row_losses
 from gradsmith.catalog.softmax_step import Loss
 
-_LOGITS_AT_ONCE = 2**26  # bytes
+_LOGITS_AT_ONCE = 2**24
 _FEWEST_ROWS = 256  # below, the three matrix products are slower than the loss is worth
 _ROUNDED_SUMS = 8  # chunks whose products may be summed in 16 bits: more would be less exact than one product
 
@@ -42,7 +42,7 @@ class Problem:
         chunk: int | None,
     ) -> Problem:
         rows = input.reshape(target.numel(), linear_weight.shape[1])
-        size = chunk or chunk_for(len(linear_weight), _dtype_of_products(rows))
+        size = chunk or chunk_for(len(linear_weight))
         return Problem(rows, linear_weight, linear_bias, target.reshape(-1), weight, loss, size)
 
     def for_products(self) -> Problem:
@@ -76,12 +76,12 @@ class Problem:
         return dtype if len(self.rows) <= _ROUNDED_SUMS * self.chunk else accumulation(dtype)
 
 
-def chunk_for(classes: int, dtype: torch.dtype) -> int:
-    """Rows at a time: a power of two whose logits take at most `_LOGITS_AT_ONCE`.
+def chunk_for(classes: int) -> int:
+    """Rows at a time: a power of two that has at most `_LOGITS_AT_ONCE` logits.
 
-    More rows, where they are of 16 bits: the sum of the weight's gradient is read and written once for each chunk.
+    With more rows the sum of the weight's gradient is read and written less often, but they take more memory.
     """
-    rows = max(_FEWEST_ROWS, _LOGITS_AT_ONCE // max(1, classes * dtype.itemsize))
+    rows = max(_FEWEST_ROWS, _LOGITS_AT_ONCE // max(1, classes))
     return 1 << (rows.bit_length() - 1)
 
 

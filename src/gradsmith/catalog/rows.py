@@ -24,8 +24,8 @@ def watched() -> bool:
 def pieces(rows: int, columns: int) -> Iterator[slice]:
     """Slices of rows, each so large that a handful of them fit a cache.
 
-    In smaller ones the start of the many operations, each in all threads, takes longer than the cache saves, most of
-    all where another process is busy and each waits for a thread that is not running.
+    In smaller ones the start of the many operations takes longer than the cache saves; and where a sum over rows is
+    kept of each, fewer rows would make those sums a large tensor.
     """
     step = max(_FEWEST_ROWS, _PIECE // max(1, columns))
     for start in range(0, rows, step):

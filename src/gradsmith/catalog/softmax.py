@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradsmith.catalog import _private
-from gradsmith.catalog.parallel import parallel_for
+from gradsmith.catalog.parallel import Widened, parallel_for
 from gradsmith.catalog.rows import accumulation, as_rows, blocks, watched
 from gradsmith.define.op import op
 from gradsmith.native import kernels
@@ -115,10 +115,11 @@ def _by_rows(grad: Tensor, input: Tensor) -> Tensor:
     native = kernels(rows, upstream)
     if native is not None:
         return native.logsumexp_backward(upstream, rows).view(input.shape)  # type: ignore[no-any-return]
-    out = torch.empty_like(rows)
+    out, wide = torch.empty_like(rows), Widened(grad.dtype)
 
     def gradient(at: tuple[slice, ...]) -> None:
-        out[at] = torch.softmax(rows[at], 1, dtype=grad.dtype).mul_(upstream[at])
+        (block,) = wide(rows[at])
+        out[at] = torch.softmax(block, 1).mul_(upstream[at])
 
     parallel_for(blocks(rows.shape[:1], rows.shape[1]), gradient, rows)
     return out.view(input.shape)

@@ -40,7 +40,8 @@ def usage(work: Work) -> Usage:
     """Run `work` once under torch's profiler, which sees every block that tensors are given.
 
     Exact and the same in every run, since it reads torch's allocator and not the system's counters. Memory that native
-    code takes from elsewhere is not seen.
+    code takes from elsewhere is not seen. The profiler sees one thread, so the blocks that our ops compute side by side
+    are computed one after the other here: each thread more takes the few MiB of a block beyond `peak`.
     """
     events, accelerator_peak = _profiled(work)
     sizes = [event["args"]["Bytes"] for event in events if _is_memory(event, work)]
