@@ -16,7 +16,7 @@ from gradsmith.define.op import op
 _huber_backward: Any = torch.ops.aten.huber_loss_backward.default
 _smooth_l1_backward: Any = torch.ops.aten.smooth_l1_loss_backward.default
 _NONE = 0  # aten's number of the reduction "none"
-_ONE_PASS = 1 / 4  # as aten computes these losses
+_ONE_PASS = 1 / 2  # as aten computes these losses
 Needs = Mapping[str, bool]
 Gradients = tuple[Tensor | None, Tensor | None]
 

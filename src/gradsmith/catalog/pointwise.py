@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gradsmith.catalog.parallel import parallel_for
-from gradsmith.catalog.rows import accumulation, blocks, watched
+from gradsmith.catalog.rows import Block, accumulation, blocks, watched
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -123,5 +123,5 @@ def _expanded(tensors: tuple[Tensor | None, ...]) -> list[Tensor | None]:
     return [None if tensor is None else next(present) for tensor in tensors]
 
 
-def _at(views: list[Tensor | None], index: tuple[slice, ...]) -> list[Tensor | None]:
+def _at(views: list[Tensor | None], index: Block) -> list[Tensor | None]:
     return [None if view is None else view[index] for view in views]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradsmith.catalog.parallel import parallel_for
-from gradsmith.catalog.rows import accumulation, blocks, watched
+from gradsmith.catalog.rows import Block, accumulation, blocks, watched
 from gradsmith.define.op import op
 from gradsmith.native import kernels
 
@@ -81,7 +81,7 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool, sign: int) -
     out = torch.empty_like(x)
     cosines, sines = (angle.to(wide).expand(*x.shape[:-1], count) for angle in (cos, sin))
 
-    def turn(index: tuple[slice, ...]) -> None:
+    def turn(index: Block) -> None:
         part, c, s = x[index].to(wide), cosines[index], sines[index]
         result = out[index] if wide == x.dtype else torch.empty_like(part)  # rounded once, in whole rows
         (a, b), (to_a, to_b) = _pairs(part, count, interleaved), _pairs(result, count, interleaved)

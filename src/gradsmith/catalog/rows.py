@@ -12,6 +12,8 @@ from gradsmith.define._private import transformed
 _PIECE = 2**19
 _FEWEST_ROWS = 128
 
+Block = tuple[slice, ...]  # an index
+
 
 def watched() -> bool:
     """Whether what is computed now may be differentiated, batched or traced.
@@ -32,7 +34,7 @@ def pieces(rows: int, columns: int) -> Iterator[slice]:
         yield slice(start, min(rows, start + step))
 
 
-def blocks(shape: Sequence[int], times: float = 1) -> Iterator[tuple[slice, ...]]:
+def blocks(shape: Sequence[int], times: float = 1) -> Iterator[Block]:
     """Indices that take a tensor of this shape apart, each about as large as a cache; an element stands for `times`.
 
     They are for tensors of any strides, expanded ones too: no dimension is merged with another.

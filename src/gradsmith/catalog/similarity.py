@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from gradsmith.catalog.parallel import parallel_for
-from gradsmith.catalog.rows import accumulation, blocks, watched
+from gradsmith.catalog.rows import Block, accumulation, blocks, watched
 from gradsmith.define.keep import keep
 from gradsmith.define.op import op
 
 Needs = Mapping[str, bool]
 Dims = tuple[int, ...]
-Block = tuple[slice, ...]
 
 
 def normalize(input: Tensor, p: float = 2.0, dim: int | Sequence[int] = 1, eps: float = 1e-12) -> Tensor:

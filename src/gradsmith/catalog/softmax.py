@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gradsmith.catalog import _private
 from gradsmith.catalog.parallel import Widened, parallel_for
-from gradsmith.catalog.rows import accumulation, as_rows, blocks, watched
+from gradsmith.catalog.rows import Block, accumulation, as_rows, blocks, watched
 from gradsmith.define.op import op
 from gradsmith.native import kernels
 
@@ -117,7 +117,7 @@ def _by_rows(grad: Tensor, input: Tensor) -> Tensor:
         return native.logsumexp_backward(upstream, rows).view(input.shape)  # type: ignore[no-any-return]
     out, wide = torch.empty_like(rows), Widened(grad.dtype)
 
-    def gradient(at: tuple[slice, ...]) -> None:
+    def gradient(at: Block) -> None:
         (block,) = wide(rows[at])
         out[at] = torch.softmax(block, 1).mul_(upstream[at])
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradsmith.catalog.parallel import parallel_for
-from gradsmith.catalog.rows import accumulation, blocks, watched
+from gradsmith.catalog.rows import Block, accumulation, blocks, watched
 from gradsmith.catalog.softmax_step import (
     Columns,
     Loss,
@@ -22,8 +22,6 @@ from gradsmith.catalog.softmax_step import (
     soften,
 )
 from gradsmith.native import kernels
-
-Block = tuple[slice, ...]
 
 
 def row_losses(logits: Tensor, targets: Tensor, weight: Tensor | None, loss: Loss) -> Tensor:

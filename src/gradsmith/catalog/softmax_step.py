@@ -21,6 +21,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gradsmith.catalog.rows import Block
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -54,7 +56,7 @@ class Rows:
         )
         return Rows(labels, valid, on_label, loss.label_smoothing / classes, weights, classes, loss.z_loss)
 
-    def at(self, some: tuple[slice, ...]) -> Rows:
+    def at(self, some: Block) -> Rows:
         """Some of the rows."""
         on_label = self.on_label[some] if len(self.on_label) == len(self.labels) else self.on_label
         return replace(self, labels=self.labels[some], valid=self.valid[some], on_label=on_label)
