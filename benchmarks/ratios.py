@@ -26,7 +26,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
-from contenders import DTYPES, REGIMES, TorchOps, busy
+from contenders import DTYPES, REGIMES, TorchOps, busy, counted
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -36,7 +36,6 @@ from torch.nn import functional
 from gradsmith import catalog, native
 from gradsmith.catalog.dropout import dropout
 from gradsmith.catalog.embedding import embedding
-from gradsmith.profile.timing import interleave, trusted
 from gradsmith.profile.work import Work
 
 LOWEST = 0.95
@@ -200,8 +199,7 @@ def measure(case: Case, dtype: torch.dtype, options: argparse.Namespace) -> Rati
     ]
     for work in works:
         work.run()
-    rounds = interleave(works, options.seconds)
-    rounds = rounds if options.busy else trusted(rounds)
+    rounds = counted(works, options.seconds, options.busy)
     times = [statistics.median(round.samples[work].total for round in rounds) for work in works]
     others = statistics.median(round.others or 0 for round in rounds)
     return Ratios(times[0] / times[1], times[0] / times[2], others)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from contenders import DTYPES, REGIMES, TorchOps, busy
+from contenders import DTYPES, REGIMES, TorchOps, busy, counted
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -31,7 +31,6 @@ from torch.nn import functional
 import gradsmith as gs
 from gradsmith import native
 from gradsmith.profile.peak import usage
-from gradsmith.profile.timing import interleave, trusted
 from gradsmith.profile.work import Work
 
 ROWS, FEATURES, CLASSES = 4096, 1024, 32000
@@ -131,8 +130,7 @@ def measure(case: str, options: argparse.Namespace) -> dict[str, dict[str, float
     torch.manual_seed(0)
     loss, dtype = case.rsplit("-", 1)
     works = BUILD[loss](DTYPES[dtype], options.scale, options.compile)
-    rounds = interleave(works, options.seconds)
-    rounds = rounds if options.busy else trusted(rounds)
+    rounds = counted(works, options.seconds, options.busy)
     totals = {work: [each.samples[work].total for each in rounds] for work in works}
     first = totals[works[0]]
     return {

@@ -46,9 +46,14 @@ class Sizes:
 
     @property
     def step(self) -> int:
-        """Rows of a block, and half of its columns."""
+        """Rows of a block."""
         room = _SCORES // 2 // max(1, self.batch * self.groups)
         return min(_LARGEST, max(_SMALLEST, int(room**0.5)))
+
+    @property
+    def columns(self) -> list[range]:
+        """The blocks of keys, with twice as many columns as rows."""
+        return _ranges(self.keys, 2 * self.step)
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Rule:
 
     def columns(self, rows: range, sizes: Sizes) -> Iterator[range]:
         """The blocks of keys that these queries see."""
-        for columns in _ranges(sizes.keys, 2 * sizes.step):
+        for columns in sizes.columns:
             if not (self.causal and columns[0] > rows[-1]):
                 yield columns
 
@@ -180,7 +185,7 @@ def backward(
     queries, keys, values = sizes.grouped(query), sizes.merged(key), sizes.merged(value)
     upstream, total = sizes.grouped(grad), sizes.grouped(lse)
     delta = (upstream.to(wide) * sizes.grouped(out).to(wide)).sum(-1)
-    blocks = _ranges(sizes.keys, 2 * sizes.step)
+    blocks = sizes.columns
     # Transposed: the products of matrices that give them are a fourth quicker.
     dk = [torch.zeros_like(keys[:, _slice(at)].mT, dtype=wide) for at in blocks]
     dv = [torch.zeros_like(values[:, _slice(at)].mT, dtype=wide) for at in blocks]

@@ -90,7 +90,7 @@ class Widened:
 
     def __init__(self, dtype: torch.dtype) -> None:
         self._dtype = dtype
-        self._own = threading.local()
+        self._own = _Memory()
 
     def __call__(self, *blocks: Tensor) -> tuple[Tensor, ...]:
         """The blocks themselves where they have that dtype; else copies, which the next call overwrites."""
@@ -99,8 +99,14 @@ class Widened:
     def _widened(self, place: int, block: Tensor) -> Tensor:
         if block.dtype == self._dtype:
             return block
-        memory: dict[str, Tensor] = self._own.__dict__
-        name = str(place)
-        if name not in memory or memory[name].numel() < block.numel():
-            memory[name] = torch.empty(block.numel(), dtype=self._dtype, device=block.device)
-        return memory[name][: block.numel()].view(block.shape).copy_(block)
+        memory = self._own.at
+        if place not in memory or memory[place].numel() < block.numel():
+            memory[place] = torch.empty(block.numel(), dtype=self._dtype, device=block.device)
+        return memory[place][: block.numel()].view(block.shape).copy_(block)
+
+
+class _Memory(threading.local):
+    """What a thread has for the block at each place of a call."""
+
+    def __init__(self) -> None:
+        self.at: dict[int, Tensor] = {}

@@ -34,7 +34,8 @@ def reduced(
     which does not make up for the start of each in many small blocks.
     """
     views = _expanded(tensors)
-    shape = next(view.shape for view in views if view is not None)
+    first = next(view for view in views if view is not None)
+    shape = first.shape
     dtype = reduce(torch.promote_types, [tensor.dtype for tensor in tensors if tensor is not None])
     if reduction == "none":
         return _by_blocks(value, views, shape, dtype, times)
@@ -42,7 +43,6 @@ def reduced(
     if watched():
         total = value(*views).sum(dtype=wide)
     else:
-        first = next(view for view in views if view is not None)
         sums = parallel_for(blocks(shape, times), lambda index: value(*_at(views, index)).sum(dtype=wide), first)
         total = torch.stack(sums).sum() if len(sums) > 1 else sums[0]
     if reduction == "mean":

@@ -36,9 +36,9 @@ def row_losses(logits: Tensor, targets: Tensor, weight: Tensor | None, loss: Los
     native = kernels(logits, _single(weight)) if _fits(logits, targets) else None
     if native is not None:
         return native.cross_entropy(logits, targets.contiguous(), _single(weight), *_options(loss))  # type: ignore[no-any-return]
-    if watched():
-        return differentiable(_capped(logits, loss), _rows(targets, weight, loss, logits), None)[0]
     rows = _rows(targets, weight, loss, logits)
+    if watched():
+        return differentiable(_capped(logits, loss), rows, None)[0]
     parts = parallel_for(_blocks(logits), lambda at: losses_alone(_capped(logits[at], loss), rows.at(at)), logits)
     return torch.cat(parts)
 
@@ -59,14 +59,15 @@ def losses_and_gradient(
         into = torch.empty(logits.shape, dtype=logits.dtype) if into is None else into
         options = (targets.contiguous(), _single(weight), *_options(loss), scale.contiguous())
         return native.cross_entropy_fused(logits, *options, into), into
+    rows = _rows(targets, weight, loss, logits)
     if watched():
         z = _capped(logits, loss)
-        losses, gradient = differentiable(z, _rows(targets, weight, loss, logits), scale)
+        losses, gradient = differentiable(z, rows, scale)
         assert gradient is not None  # asked for by scale
         gradient = (gradient * _cap_slope(z, loss) if loss.softcap else gradient).to(logits.dtype)
         return losses, gradient if into is None else into.copy_(gradient)
     into = torch.empty_like(logits, memory_format=torch.contiguous_format) if into is None else into
-    return _in_blocks(logits, _rows(targets, weight, loss, logits), loss, scale, into), into
+    return _in_blocks(logits, rows, loss, scale, into), into
 
 
 def _in_blocks(logits: Tensor, rows: Rows, loss: Loss, scale: Tensor, into: Tensor) -> Tensor:
