@@ -46,7 +46,8 @@ class Attention(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x, rotation):
-        mixed = self.mixed(self.qkv(x).unflatten(-1, (3, self.heads, HEAD)).permute(2, 0, 3, 1, 4), rotation)
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, HEAD)).unbind(2)
+        mixed = self.mixed([each.transpose(1, 2) for each in qkv], rotation)
         return self.drop(self.out(mixed.transpose(1, 2).flatten(2)))
 
     def mixed(self, heads, rotation):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -42,6 +43,17 @@ def multiplies(dtype: torch.dtype) -> bool:
     return ask is None or ask()
 
 
+# oneDNN's input @ weightᵀ + bias, with a fused function that is left out. Missing: None, and `linear` is torch's own.
+onednn_linear: Callable[..., torch.Tensor] | None = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+
+
+@cache
+def of_amd() -> bool:
+    """Whether the processor is one of AMD's. Missing: no."""
+    ask: Callable[[], dict[str, Any]] | None = getattr(torch.cpu, "get_capabilities", None)
+    return ask is not None and "AMD" in str(ask().get("cpu_name", ""))
+
+
 # The gradients of softmax and log_softmax, in one pass. Missing: None, and the formula is written out.
 softmax_backward: Callable[..., torch.Tensor] | None = getattr(torch.ops.aten, "_softmax_backward_data", None)
 log_softmax_backward: Callable[..., torch.Tensor] | None = getattr(torch.ops.aten, "_log_softmax_backward_data", None)
@@ -65,10 +77,15 @@ def _parallel_region() -> Callable[[Callable[[], None], int], None] | None:
 parallel_region = _parallel_region()
 
 
+def in_a_mode() -> bool:
+    """Whether a mode of this thread is told of each operation. Missing: yes."""
+    counts = (getattr(torch._C, f"_len_torch_{kind}_stack", _one) for kind in ("dispatch", "function"))
+    return any(count() for count in counts)
+
+
 def looked_on() -> bool:
     """Whether a mode or a profiler of this thread is told of each operation. Missing: yes."""
-    counts = (getattr(torch._C, f"_len_torch_{kind}_stack", _one) for kind in ("dispatch", "function"))
-    return any(count() for count in counts) or bool(getattr(torch.autograd, "_profiler_enabled", _one)())
+    return in_a_mode() or bool(getattr(torch.autograd, "_profiler_enabled", _one)())
 
 
 def _one() -> int:

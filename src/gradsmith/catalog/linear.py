@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional
 
+from gradsmith.catalog.products import affine
 from gradsmith.define.op import op
 
 
@@ -14,7 +14,7 @@ def _rows(tensor: Tensor) -> Tensor:
 
 
 def _for_input(grad: Tensor, weight: Tensor) -> Tensor:
-    return grad @ weight.conj() if weight.dim() == 2 else grad.unsqueeze(-1) * weight.conj()
+    return affine(grad, weight.conj().mT) if weight.dim() == 2 else grad.unsqueeze(-1) * weight.conj()
 
 
 def _for_weight(grad: Tensor, input: Tensor, weight_shape: tuple[int, ...]) -> Tensor:
@@ -55,4 +55,4 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> gs.linear(torch.ones(4, 3), torch.ones(2, 3), torch.zeros(2)).shape
     torch.Size([4, 2])
     """
-    return functional.linear(input, weight, bias)
+    return affine(input, weight, bias)

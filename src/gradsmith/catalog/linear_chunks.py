@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gradsmith.catalog import _private
+from gradsmith.catalog.products import Products, affine_into
 from gradsmith.catalog.rows import accumulation, watched
 from gradsmith.catalog.softmax_loss import losses_and_gradient, row_losses
 from gradsmith.catalog.softmax_step import Loss
@@ -53,22 +54,16 @@ class Problem:
         bias = None if self.linear_bias is None else self.linear_bias.to(wide)
         return replace(self, rows=self.rows.to(wide), linear_weight=self.linear_weight.to(wide), linear_bias=bias)
 
-    def logits(self, at: slice, out: Tensor | None = None) -> Tensor:
-        """The logits of some rows, written into the first rows of `out`."""
-        rows = self.rows[at]
-        if out is None:
-            return functional.linear(rows, self.linear_weight, self.linear_bias)
-        logits = out[: len(rows)]
-        if self.linear_bias is None:
-            return torch.mm(rows, self.linear_weight.mT, out=logits)
-        return torch.addmm(self.linear_bias, rows, self.linear_weight.mT, out=logits)
+    def logits(self) -> Tensor:
+        """The logits of all rows."""
+        return functional.linear(self.rows, self.linear_weight, self.linear_bias)
 
     def chunks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Each slice of rows, and its logits: in one buffer, so those of the last chunk are lost."""
-        buffer = self.rows.new_empty(min(self.chunk, len(self.rows)), len(self.linear_weight))
+        """Each slice of rows, and its logits: those of the last chunk are lost, or to be let go before the next."""
+        product = Products()
         for start in range(0, len(self.rows), self.chunk):
             at = slice(start, start + self.chunk)
-            yield at, self.logits(at, buffer)
+            yield at, product(self.rows[at], self.linear_weight, self.linear_bias)
 
     def sums_in(self) -> torch.dtype:
         """The dtype for the sum of the weight's gradient over the chunks."""
@@ -93,11 +88,12 @@ def _dtype_of_products(rows: Tensor) -> torch.dtype:
 def losses_of(problem: Problem) -> Tensor:
     """The loss of each row; from all logits at once where it may be differentiated."""
     if watched():
-        return row_losses(problem.logits(slice(None)), problem.targets, problem.weight, problem.loss)
+        return row_losses(problem.logits(), problem.targets, problem.weight, problem.loss)
     problem = problem.for_products()
     losses = problem.rows.new_empty(len(problem.rows), dtype=accumulation(problem.rows.dtype))
     for at, logits in problem.chunks():
         losses[at] = row_losses(logits, problem.targets[at], problem.weight, problem.loss)
+        del logits  # before the next are there
     return losses
 
 
@@ -121,11 +117,12 @@ def gradients(
             logits, problem.targets[at], problem.weight, problem.loss, scale[at], logits
         )
         if d_rows is not None:
-            torch.mm(upstream, like, out=d_rows[at])
+            affine_into(d_rows[at], upstream, like.mT)
         if d_weight is not None:
             _add_product(d_weight, upstream, problem.rows[at])
         if d_bias is not None:
             d_bias += upstream.sum(0, dtype=scale.dtype)
+        del logits, upstream  # before the next are there
     d_rows, d_weight, d_bias = (
         None if gradient is None else gradient.to(dtype) for gradient in (d_rows, d_weight, d_bias)
     )

@@ -184,7 +184,7 @@ def _(
     scale = row_scale(problem.targets, weight, ignore_index, reduction, wide)[0] * grad.to(wide).flatten()
     wanted = needs["input"], needs["linear_weight"], needs["linear_bias"]
     if watched():
-        _, upstream = losses_and_gradient(problem.logits(slice(None)), problem.targets, weight, loss, scale)
+        _, upstream = losses_and_gradient(problem.logits(), problem.targets, weight, loss, scale)
         d_input, d_weight, d_bias = upstream @ linear_weight, upstream.mT @ problem.rows, upstream.sum(0)
         return d_input.view(input.shape), d_weight, d_bias
     _, for_input, for_weight, for_bias = gradients(problem, scale, wanted, accumulate)
