@@ -205,7 +205,6 @@ def _sums(
         tensors, statistics = wide(upstream[piece], rows[piece]), (mean[piece, None], rstd[piece, None])
         return _backward(*tensors, [columns], *statistics, one, one, [False, *wanted])[1:]
 
-    # Pieces twice as large as usual, of which each has three operations.
-    for_weight, for_bias = zip(*parallel_for(pieces(len(rows), columns // 2), sums, rows), strict=True)
+    for_weight, for_bias = zip(*parallel_for(pieces(len(rows), columns), sums, rows), strict=True)
     parts = zip((for_weight, for_bias), wanted, strict=True)
     return [torch.stack(part).sum(0).view(shape) if want else None for part, want in parts]

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from gradsmith.catalog import _private
-from gradsmith.catalog.parallel import Widened, parallel_for
+from gradsmith.catalog.parallel import parallel_for
 from gradsmith.catalog.rows import Block, accumulation, as_rows, blocks, watched
 from gradsmith.define.op import op
-from gradsmith.native import kernels
+from gradsmith.native import dispatch, kernels
 
 
 def _for_softmax(grad: Tensor, out: Tensor, dim: int) -> Tensor:
@@ -88,10 +88,9 @@ def logsumexp(input: Tensor, dim: int | Sequence[int], keepdim: bool = False) ->
     >>> logsumexp(torch.tensor([0.0, 0.0]), 0)
     tensor(0.6931)
     """
-    native = kernels(input) if _last(input, dim) else None
-    if native is None:
+    if not _last(input, dim) or not input.is_cpu or input.numel() < dispatch.SMALLEST or watched():
         return torch.logsumexp(input, dim if isinstance(dim, int) else tuple(dim), keepdim=keepdim)
-    sums: Tensor = native.logsumexp(as_rows(input, input.shape[-1])).to(input.dtype).view(input.shape[:-1])
+    sums = _of_rows(as_rows(input, input.shape[-1])).to(input.dtype).view(input.shape[:-1])
     return sums.unsqueeze(-1) if keepdim else sums
 
 
@@ -110,16 +109,41 @@ def _(grad: Tensor, input: Tensor, dim: int | Sequence[int], keepdim: bool) -> T
     return grad.to(wide) * torch.exp(input.to(wide) - total)
 
 
+def _of_rows(rows: Tensor) -> Tensor:
+    native = kernels(rows)
+    if native is not None:
+        return native.logsumexp(rows)  # type: ignore[no-any-return]
+    some = blocks(rows.shape[:1], rows.shape[1])
+    return torch.cat(parallel_for(some, lambda at: _log_of_sums(rows[at]), rows))
+
+
+def _log_of_sums(rows: Tensor) -> Tensor:
+    """Of 32 bits and more from the softmax at the largest element, 1 / Σ e^(x - max x): two passes and no memory."""
+    if rows.dtype.itemsize <= 2:
+        return torch.logsumexp(rows, 1)
+    top = rows.amax(1)
+    sums = top - torch.softmax(rows, 1).amax(1).log_()
+    odd = top.isinf()
+    if odd.any():
+        sums[odd] = torch.logsumexp(rows[odd], 1)
+    return sums
+
+
 def _by_rows(grad: Tensor, input: Tensor) -> Tensor:
     rows, upstream = as_rows(input, input.shape[-1]), grad.reshape(-1, 1).contiguous()
     native = kernels(rows, upstream)
     if native is not None:
         return native.logsumexp_backward(upstream, rows).view(input.shape)  # type: ignore[no-any-return]
-    out, wide = torch.empty_like(rows), Widened(grad.dtype)
+    out = torch.empty_like(rows)
+    # In half a small probability would be lost before the upstream, which may be a loss scale, makes it large.
+    dtype = upstream.dtype if rows.dtype == torch.half else rows.dtype
+    factor = upstream.to(dtype)
 
     def gradient(at: Block) -> None:
-        (block,) = wide(rows[at])
-        out[at] = torch.softmax(block, 1).mul_(upstream[at])
+        if dtype == rows.dtype:
+            torch.softmax(rows[at], 1, out=out[at]).mul_(factor[at])
+        else:
+            out[at] = torch.softmax(rows[at], 1, dtype=dtype).mul_(factor[at])
 
     parallel_for(blocks(rows.shape[:1], rows.shape[1]), gradient, rows)
     return out.view(input.shape)
