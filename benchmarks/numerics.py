@@ -75,7 +75,7 @@ def focal(logits, targets, reduction):
 
 CASES = {
     "exp": Case(torch.exp, lambda: (x(),)),
-    "linear": Case(functional.linear, lambda: (x(64, 512), x(256, 512) / 16, x(256))),
+    "linear": Case(functional.linear, lambda: (x(ROWS, 512), x(512, 512) / 16, x(512))),
     "embedding": Case(functional.embedding, lambda: (labels(), x(WIDTH, 64))),
     "attention": Case(
         functional.scaled_dot_product_attention,

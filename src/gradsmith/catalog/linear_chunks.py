@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gradsmith.catalog import _private
-from gradsmith.catalog.products import Products, affine_into
+from gradsmith.catalog.products import Products
 from gradsmith.catalog.rows import accumulation, watched
 from gradsmith.catalog.softmax_loss import losses_and_gradient, row_losses
 from gradsmith.catalog.softmax_step import Loss
@@ -117,7 +117,7 @@ def gradients(
             logits, problem.targets[at], problem.weight, problem.loss, scale[at], logits
         )
         if d_rows is not None:
-            affine_into(d_rows[at], upstream, like.mT)
+            torch.mm(upstream, like, out=d_rows[at])
         if d_weight is not None:
             _add_product(d_weight, upstream, problem.rows[at])
         if d_bias is not None:

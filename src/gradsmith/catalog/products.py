@@ -1,7 +1,8 @@
 """Products of float32 matrices on a CPU, by whichever of torch's two libraries is the quicker.
 
 torch multiplies matrices of float32 with MKL, and those of 16 bits with oneDNN. On processors of AMD's oneDNN is the
-quicker for float32 as well: by a tenth for large square matrices, by two to four times for a few rows. It is reached
+quicker for float32 as well: by a tenth for large square matrices, by two to four times for a few rows. It adds up some
+512 products in a row where MKL adds fewer, so its rounding errors are larger, up to twice as large. It is reached
 through an operator that torch.compile uses, which has no derivative, and gives each product new memory.
 """
 
@@ -17,6 +18,7 @@ from gradsmith.native.dispatch import PLAIN
 
 _FEWEST_STEPS = 2**24  # multiplications from which oneDNN's call is worth its cost
 _FEWEST_FEATURES = 8  # for narrower matrices MKL has ways of its own
+_MOST_FEATURES = 2**14  # longer sums oneDNN divides among threads, and the bits would depend on how many there are
 
 
 def affine(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -24,15 +26,6 @@ def affine(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if _private.onednn_linear is not None and onednn_serves(input, weight, bias):
         return _private.onednn_linear(input, weight, bias, "none", [], "")
     return functional.linear(input, weight, bias)
-
-
-def affine_into(out: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The same of matrices, written to `out`."""
-    if onednn_serves(rows, weight, bias):
-        return out.copy_(affine(rows, weight, bias))
-    if bias is None:
-        return torch.mm(rows, weight.mT, out=out)
-    return torch.addmm(bias, rows, weight.mT, out=out)
 
 
 class Products:
@@ -51,7 +44,10 @@ class Products:
             return affine(rows, weight, bias)
         if self._memory is None:
             self._memory = rows.new_empty(len(rows), len(weight))
-        return affine_into(self._memory[: len(rows)], rows, weight, bias)
+        out = self._memory[: len(rows)]
+        if bias is None:
+            return torch.mm(rows, weight.mT, out=out)
+        return torch.addmm(bias, rows, weight.mT, out=out)
 
 
 def onednn_serves(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
@@ -60,7 +56,7 @@ def onednn_serves(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
         return False
     outputs, features = weight.shape
     fitting = input.shape[-1] == features and (bias is None or bias.shape == (outputs,))
-    wide = min(outputs, features) >= _FEWEST_FEATURES and input.numel() > features
+    wide = min(outputs, features) >= _FEWEST_FEATURES and features <= _MOST_FEATURES and input.numel() > features
     whole = input.is_contiguous() and (weight.is_contiguous() or weight.mT.is_contiguous())
     if not (fitting and wide and whole and all(_plain(x) for x in (input, weight, bias) if x is not None)):
         return False
