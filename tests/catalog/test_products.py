@@ -62,6 +62,7 @@ def test_a_transposed_weight_is_taken_as_it_lies(calls):
         pytest.param(matrices(dtype=torch.bfloat16), id="bfloat16"),
         pytest.param((torch.randn(FEATURES, ROWS).mT, torch.randn(OUTPUTS, FEATURES)), id="transposed input"),
         pytest.param((torch.randn(ROWS, FEATURES), torch.randn(1, FEATURES).expand(OUTPUTS, -1)), id="expanded weight"),
+        pytest.param((torch.randn(ROWS, FEATURES), torch.randn(OUTPUTS, FEATURES).to_sparse()), id="sparse weight"),
         pytest.param((*matrices(), torch.randn(1)), id="broadcast bias"),
         pytest.param((*matrices(), torch.randn(ROWS, OUTPUTS)), id="bias of a matrix"),
     ],

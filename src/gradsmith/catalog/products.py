@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from gradsmith.catalog import _private
 from gradsmith.catalog.rows import watched
-from gradsmith.native.dispatch import PLAIN
+from gradsmith.native.dispatch import is_plain
 
 _FEWEST_STEPS = 2**24  # multiplications from which oneDNN's call is worth its cost
 _FEWEST_FEATURES = 8  # for narrower matrices MKL has ways of its own
@@ -23,9 +23,8 @@ _MOST_FEATURES = 2**14  # longer sums oneDNN divides among threads, and the bits
 
 def affine(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """input @ weightᵀ + bias, as `torch.nn.functional.linear`."""
-    if _private.onednn_linear is not None and onednn_serves(input, weight, bias):
-        return _private.onednn_linear(input, weight, bias, "none", [], "")
-    return functional.linear(input, weight, bias)
+    product = _by_onednn(input, weight, bias)
+    return functional.linear(input, weight, bias) if product is None else product
 
 
 class Products:
@@ -40,8 +39,9 @@ class Products:
 
     def __call__(self, rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """rows @ weightᵀ + bias, with no more rows than in the first call."""
-        if onednn_serves(rows, weight, bias):
-            return affine(rows, weight, bias)
+        product = _by_onednn(rows, weight, bias)
+        if product is not None:
+            return product
         if self._memory is None:
             self._memory = rows.new_empty(len(rows), len(weight))
         out = self._memory[: len(rows)]
@@ -50,22 +50,26 @@ class Products:
         return torch.addmm(bias, rows, weight.mT, out=out)
 
 
-def onednn_serves(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
-    """Whether oneDNN is the quicker for `affine` of these, and nothing records or looks on at what is computed."""
+def _by_onednn(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+    """Where that is the quicker, and nothing records or looks on at what is computed; else None."""
+    product = _private.onednn_linear
+    if product is None or not _pays(input, weight) or not _private.of_amd() or not torch.backends.mkldnn.enabled:
+        return None
+    if not _fits(input, weight, bias) or watched() or _private.in_a_mode():
+        return None
+    return product(input, weight, bias, "none", [], "")
+
+
+def _pays(input: Tensor, weight: Tensor) -> bool:
     if weight.dim() != 2 or input.numel() * len(weight) < _FEWEST_STEPS:
         return False
     outputs, features = weight.shape
-    fitting = input.shape[-1] == features and (bias is None or bias.shape == (outputs,))
-    wide = min(outputs, features) >= _FEWEST_FEATURES and features <= _MOST_FEATURES and input.numel() > features
-    whole = input.is_contiguous() and (weight.is_contiguous() or weight.mT.is_contiguous())
-    if not (fitting and wide and whole and all(_plain(x) for x in (input, weight, bias) if x is not None)):
+    return min(outputs, features) >= _FEWEST_FEATURES and features <= _MOST_FEATURES and input.numel() > features
+
+
+def _fits(input: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    tensors = [tensor for tensor in (input, weight, bias) if tensor is not None]
+    if not all(is_plain(tensor) and tensor.dtype == torch.float32 for tensor in tensors):
         return False
-    return _onednn_is_quicker() and not watched() and not _private.in_a_mode()
-
-
-def _plain(tensor: Tensor) -> bool:
-    return type(tensor) in PLAIN and tensor.is_cpu and tensor.dtype == torch.float32
-
-
-def _onednn_is_quicker() -> bool:
-    return _private.of_amd() and _private.onednn_linear is not None and bool(torch.backends.mkldnn.enabled)
+    whole = input.is_contiguous() and (weight.is_contiguous() or weight.mT.is_contiguous())
+    return whole and input.shape[-1] == weight.shape[1] and (bias is None or bias.shape == weight.shape[:1])

@@ -59,7 +59,7 @@ def kernels(*tensors: Tensor | None) -> Any:
         return None
     watched = torch.is_grad_enabled()
     for tensor in tensors:
-        if tensor is not None and not _plain(tensor, watched):
+        if tensor is not None and not _taken(tensor, watched):
             return None
     if transformed():
         return None
@@ -67,14 +67,13 @@ def kernels(*tensors: Tensor | None) -> Any:
     return torch.ops.gradsmith_native if state.active else None
 
 
-def _plain(tensor: Tensor, watched: bool) -> bool:
-    return (
-        type(tensor) in PLAIN
-        and tensor.dtype in DTYPES
-        and tensor.is_cpu
-        and tensor.layout is torch.strided
-        and not (watched and tensor.requires_grad)
-    )
+def _taken(tensor: Tensor, watched: bool) -> bool:
+    return is_plain(tensor) and tensor.dtype in DTYPES and not (watched and tensor.requires_grad)
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether it is a tensor of torch's own, on the CPU, that lies there by strides."""
+    return type(tensor) in PLAIN and tensor.is_cpu and tensor.layout is torch.strided
 
 
 @contextmanager
